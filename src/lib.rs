@@ -1,0 +1,27 @@
+//! An autoscaler for Ray clusters on Kubernetes.
+//!
+//! The loop is observe → model → decide → act → report. Only *decide* is difficult, so it is a pure
+//! function; the rest is plumbing.
+//!
+//! ```text
+//!     Ray GCS, raylets       Kubernetes API
+//!           │ gRPC               │ GET, watch
+//!           ▼                    ▼
+//!   observe::ray         observe::cluster
+//!           └─► observe::join ◄──┘
+//!                     │ ClusterSnapshot
+//!           now ─────►│
+//!                     ▼
+//!              engine::decide ◄─── History ◄── what happened
+//!                     │ ScaleDecision, with reasons
+//!                     ▼
+//!        act: drain, one JSON patch ──────────┘
+//!                     ▼
+//!        report: metrics, log, Ray, Kubernetes
+//! ```
+//!
+//! Without the feature `sidecar` only the core is built: values, policies, engine, configuration.
+
+pub mod model;
+#[cfg(feature = "sidecar")]
+pub mod observe;

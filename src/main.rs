@@ -1,0 +1,3 @@
+//! The `rayscaler` program.
+
+fn main() {}

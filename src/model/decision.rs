@@ -1,0 +1,165 @@
+//! What the engine answers: complete enough that acting on it needs no further choice.
+
+use serde::{Deserialize, Serialize};
+
+use super::{PodName, ReplicaName, ResourceRequest, Timestamp, WorkerGroupName};
+
+/// Says why a number changed; reasons of a group chain from `replicas_from` to `replicas_to`.
+///
+/// Units: replicas.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// The policy that did it.
+    pub policy: String,
+    /// A stable word, used as a metric label.
+    pub code: String,
+    /// The target before.
+    pub from: u32,
+    /// The target after.
+    pub to: u32,
+    /// What a person wants to know besides, in one line; may be empty.
+    pub detail: String,
+}
+
+/// Says why a replica goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RemovalCause {
+    /// Idle longer than its timeout and not needed: drained first, and kept if a raylet refuses.
+    Idle,
+    /// More replicas than a lowered maximum allows: told to drain, not asked.
+    AboveMax,
+    /// Its raylets are gone and its pods are not: nothing left to drain.
+    Stopped,
+}
+
+/// Names one replica that goes, whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaRemoval {
+    /// The replica.
+    pub replica: ReplicaName,
+    /// All of its pods, by host.
+    pub pods: Vec<PodName>,
+    /// Why.
+    pub cause: RemovalCause,
+    /// How long it has been idle.
+    ///
+    /// Units: milliseconds; 0 unless the cause is [`RemovalCause::Idle`].
+    pub idle_ms: u64,
+}
+
+/// Holds the answer for one group.
+///
+/// Units: replicas. `replicas_from` is what the RayCluster says now; `replicas_to` is what it should
+/// say when every removal goes through. A removal that is refused adds its replica back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupDecision {
+    /// The group.
+    pub name: WorkerGroupName,
+    /// `replicas` in the RayCluster.
+    pub replicas_from: u32,
+    /// `replicas` to ask for.
+    pub replicas_to: u32,
+    /// Replicas to drain and name.
+    pub remove: Vec<ReplicaRemoval>,
+    /// Names to take out of `workersToDelete`, because their pods are gone.
+    pub forget: Vec<PodName>,
+    /// Why; empty when nothing changes.
+    pub reasons: Vec<Reason>,
+}
+
+impl GroupDecision {
+    /// Returns whether anything is to be written for this group.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        self.replicas_from != self.replicas_to || !self.remove.is_empty() || !self.forget.is_empty()
+    }
+}
+
+/// Holds demand that no group could ever serve, whatever its maximum.
+///
+/// Only such shapes are told to Ray: it may cancel the tasks that wait for them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Infeasible {
+    /// Tasks or actors.
+    Tasks(ResourceRequest),
+    /// A placement group, by its `details`.
+    Gang(String),
+    /// The whole `request_resources`.
+    Constraint,
+}
+
+/// Holds demand that is not served now, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unserved {
+    /// The demand, readable: `{CPU: 4}`, `placement group 1234...`, `request_resources {GPU: 1}`.
+    pub what: String,
+    /// A class with few values, used as a metric label: `tasks`, `placement_group`, `request_resources`.
+    pub class: String,
+    /// How many of them.
+    pub count: u64,
+    /// A stable word: `infeasible`, `at_maximum`, `upscaling_mode`, ...
+    pub code: String,
+    /// Group by group, in one line.
+    pub detail: String,
+}
+
+/// Holds an idle node that stays, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptIdle {
+    /// The pod.
+    pub pod: PodName,
+    /// Its group.
+    pub group: WorkerGroupName,
+    /// A stable word: `idle_timeout`, `needed_by_demand`, `needed_by_constraint`, `minimum`, `replica_busy`, ...
+    pub code: String,
+    /// How long it has been idle.
+    ///
+    /// Units: milliseconds.
+    pub idle_ms: u64,
+}
+
+/// Says that something is left alone on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Hold {
+    /// The group, or everything.
+    pub group: Option<WorkerGroupName>,
+    /// A stable word: `incomplete`, `stale`, `suspended`, `paused`, `group_skipped`, ...
+    pub code: String,
+    /// What a person wants to know besides, in one line.
+    pub detail: String,
+}
+
+/// Holds the answer to one snapshot.
+///
+/// Shape: `groups` has every group of the snapshot, in its order, changed or not.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ScaleDecision {
+    /// The groups.
+    pub groups: Vec<GroupDecision>,
+    /// Demand that no group could ever serve.
+    pub infeasible: Vec<Infeasible>,
+    /// Demand that is not served now.
+    pub unserved: Vec<Unserved>,
+    /// Idle nodes that stay.
+    pub kept_idle: Vec<KeptIdle>,
+    /// What is left alone on purpose.
+    pub holds: Vec<Hold>,
+    /// When to ask again even if nothing happens.
+    pub next_check_at: Option<Timestamp>,
+}
+
+impl ScaleDecision {
+    /// Returns the answer for a group.
+    #[must_use]
+    pub fn group(&self, name: &WorkerGroupName) -> Option<&GroupDecision> {
+        self.groups.iter().find(|group| group.name == *name)
+    }
+
+    /// Returns whether anything is to be written.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        self.groups.iter().any(GroupDecision::is_change)
+    }
+}

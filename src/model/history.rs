@@ -1,0 +1,187 @@
+//! What the engine remembers between passes; all of it can be lost without harm.
+//!
+//! Only [`History::absorb`] changes it, and times are recorded when something succeeded, not when
+//! it was decided: a patch that failed starts no cool-down.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ClusterSnapshot, NodeKind, NodeStatus, NodeTemplate, PodName, ResourceMap, Timestamp,
+    WorkerGroupName,
+};
+
+/// Says what happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input<'a> {
+    /// A snapshot was made.
+    Observed(&'a ClusterSnapshot),
+    /// A raylet accepted its drain.
+    DrainAccepted(&'a PodName),
+    /// A raylet refused, or did not answer.
+    DrainRefused(&'a PodName),
+    /// The RayCluster was patched: the group now has that many replicas.
+    Scaled {
+        /// The group.
+        group: &'a WorkerGroupName,
+        /// Replicas before.
+        from: u32,
+        /// Replicas after.
+        to: u32,
+    },
+    /// The GCS is a different cluster now: nothing known about its nodes holds.
+    GcsReplaced,
+}
+
+/// Holds what a registered node of a group really had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Learnt {
+    /// The template this corrects; when the RayCluster's changes, the correction is void.
+    pub derived: NodeTemplate,
+    /// Registered totals, without what belongs to one node (`node:<ip>`) or one placement group.
+    pub resources: ResourceMap,
+}
+
+/// Holds what the engine remembers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct History {
+    /// When the raylet in a pod accepted its drain.
+    pub drained_at: BTreeMap<PodName, Timestamp>,
+    /// When the raylet in a pod last refused its drain.
+    pub drain_refused_at: BTreeMap<PodName, Timestamp>,
+    /// Since when a pod has had no raylet although one had registered.
+    pub stopped_since: BTreeMap<PodName, Timestamp>,
+    /// Since when a name without a pod has stood in `workersToDelete`.
+    pub listed_without_pod_since: BTreeMap<PodName, Timestamp>,
+    /// When a group was last scaled up.
+    pub scaled_up_at: BTreeMap<WorkerGroupName, Timestamp>,
+    /// When a group was last scaled down.
+    pub scaled_down_at: BTreeMap<WorkerGroupName, Timestamp>,
+    /// What nodes of a group really had.
+    pub learnt: BTreeMap<WorkerGroupName, Learnt>,
+    /// When the GCS was last found to be another cluster.
+    pub gcs_replaced_at: Option<Timestamp>,
+}
+
+impl History {
+    /// Takes in what happened at `at`.
+    pub fn absorb(&mut self, input: &Input<'_>, at: Timestamp) {
+        match input {
+            Input::Observed(snapshot) => self.observe(snapshot, at),
+            Input::DrainAccepted(pod) => {
+                self.drained_at.insert((*pod).clone(), at);
+                self.drain_refused_at.remove(*pod);
+            }
+            Input::DrainRefused(pod) => {
+                self.drain_refused_at.insert((*pod).clone(), at);
+            }
+            Input::Scaled { group, from, to } => {
+                let map = if to > from {
+                    &mut self.scaled_up_at
+                } else {
+                    &mut self.scaled_down_at
+                };
+                if to != from {
+                    map.insert((*group).clone(), at);
+                }
+            }
+            Input::GcsReplaced => {
+                *self = Self {
+                    gcs_replaced_at: Some(at),
+                    learnt: std::mem::take(&mut self.learnt),
+                    ..Self::default()
+                };
+            }
+        }
+    }
+
+    /// Returns what a new node of a group will offer: what its nodes really had, else what was derived.
+    #[must_use]
+    pub fn template(&self, group: &WorkerGroupName, derived: &NodeTemplate) -> NodeTemplate {
+        match self
+            .learnt
+            .get(group)
+            .filter(|learnt| learnt.derived == *derived)
+        {
+            Some(learnt) => NodeTemplate {
+                resources: learnt.resources.clone(),
+                ..derived.clone()
+            },
+            None => derived.clone(),
+        }
+    }
+
+    fn observe(&mut self, snapshot: &ClusterSnapshot, at: Timestamp) {
+        let pods: BTreeMap<&PodName, NodeStatus> = snapshot
+            .nodes
+            .iter()
+            .filter(|node| node.status != NodeStatus::Lost)
+            .map(|node| (&node.name, node.status))
+            .collect();
+        for memory in [&mut self.drained_at, &mut self.drain_refused_at] {
+            memory.retain(|pod, _| pods.contains_key(pod));
+        }
+        self.stopped_since
+            .retain(|pod, _| pods.get(pod) == Some(&NodeStatus::Stopped));
+        for (pod, _) in pods
+            .iter()
+            .filter(|(_, status)| **status == NodeStatus::Stopped)
+        {
+            self.stopped_since.entry((*pod).clone()).or_insert(at);
+        }
+        let listed = snapshot
+            .groups
+            .iter()
+            .flat_map(|group| &group.workers_to_delete);
+        let absent: Vec<&PodName> = listed.filter(|pod| !pods.contains_key(pod)).collect();
+        self.listed_without_pod_since
+            .retain(|pod, _| absent.contains(&pod));
+        for pod in absent {
+            self.listed_without_pod_since
+                .entry(pod.clone())
+                .or_insert(at);
+        }
+        self.learn(snapshot);
+        let is_known = |name: &WorkerGroupName| snapshot.group(name).is_some();
+        self.scaled_up_at.retain(|name, _| is_known(name));
+        self.scaled_down_at.retain(|name, _| is_known(name));
+        self.learnt.retain(|name, _| is_known(name));
+    }
+
+    fn learn(&mut self, snapshot: &ClusterSnapshot) {
+        for group in &snapshot.groups {
+            if self
+                .learnt
+                .get(&group.name)
+                .is_some_and(|learnt| learnt.derived == group.template)
+            {
+                continue;
+            }
+            let registered = snapshot.nodes.iter().find(|node| {
+                node.kind == NodeKind::Worker
+                    && node.group == group.name
+                    && node.status == NodeStatus::Running
+            });
+            if let Some(node) = registered {
+                let resources = node
+                    .total
+                    .iter()
+                    .filter(|(name, _)| belongs_to_the_group(name.as_str()));
+                let resources = resources
+                    .map(|(name, amount)| (name.clone(), amount))
+                    .collect();
+                let derived = group.template.clone();
+                self.learnt
+                    .insert(group.name.clone(), Learnt { derived, resources });
+            }
+        }
+    }
+}
+
+/// Returns whether every node of a group has this resource, not only the node that registered it.
+fn belongs_to_the_group(name: &str) -> bool {
+    let is_of_a_placement_group = name.contains("_group_");
+    let is_of_host_zero = name.starts_with("TPU-") && name.ends_with("-head");
+    !(name.starts_with("node:") || is_of_a_placement_group || is_of_host_zero)
+}

@@ -1,0 +1,35 @@
+//! Values of the core: what one decision looks at and what it answers.
+//!
+//! Nothing here reads a clock, the network or the environment, and nothing here decides.
+//!
+//! | amount | unit | type |
+//! |---|---|---|
+//! | a Ray resource | 1/10 000 of it, memory 1/10 000 byte | [`Quantity`] |
+//! | a moment | milliseconds since 1970 | [`Timestamp`] |
+//! | `replicas` | replicas, each `num_of_hosts` pods | `u32` |
+//! | nodes, pods, hosts | pods | `usize` |
+#![deny(clippy::disallowed_types)]
+
+mod decision;
+mod demand;
+mod group;
+mod history;
+mod node;
+mod quantity;
+mod snapshot;
+mod time;
+
+pub use decision::{
+    GroupDecision, Hold, Infeasible, KeptIdle, Reason, RemovalCause, ReplicaRemoval, ScaleDecision,
+    Unserved,
+};
+pub use demand::{
+    AntiAffinity, ClusterConstraint, GangRequest, LabelConstraint, LabelOperator, LabelSelector,
+    Labels, PlacementStrategy, ResourceDemand, ResourceRequest,
+};
+pub use group::{NodeTemplate, ReplicaBounds, SkippedGroup, WorkerGroup, WorkerGroupName};
+pub use history::{History, Input};
+pub use node::{Node, NodeId, NodeKind, NodeStatus, PodName, ReplicaName};
+pub use quantity::{Quantity, ResourceMap, ResourceName};
+pub use snapshot::{ClusterSnapshot, Completeness, Problem, Replica, UpscalingMode};
+pub use time::Timestamp;
