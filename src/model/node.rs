@@ -151,6 +151,8 @@ pub struct Node {
     pub name: PodName,
     /// The raylet's id; `None` while none has registered.
     pub node_id: Option<NodeId>,
+    /// `address:port` of the raylet's own service; `None` when unknown.
+    pub raylet_address: Option<String>,
     /// Head or worker.
     pub kind: NodeKind,
     /// The worker group; `headgroup` for the head.

@@ -43,6 +43,8 @@ pub struct RayNode {
     pub group: String,
     /// The raylet's address.
     pub ip_address: String,
+    /// `address:port` of its raylet's own service; `None` when unknown.
+    pub raylet_address: Option<String>,
     /// How the GCS sees it.
     pub status: RayNodeStatus,
     /// Whether its totals have `node:__internal_head__`.
