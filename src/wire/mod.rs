@@ -1,0 +1,3 @@
+//! What travels over the network: types and clients, no meaning.
+
+pub mod gcs;
