@@ -23,8 +23,8 @@ fn generate(into: &Path) {
     let files = protox::compile(["gcs.proto", "autoscaler.proto"], [proto]).unwrap();
     tonic_prost_build::configure()
         .btree_map(".")
-        // `true` would add a `connect` per client, which asks for a channel without our settings.
-        .build_transport(false)
+        // The client sends by path, see `wire::gcs`.
+        .build_client(false)
         .server_mod_attribute(".", "#[cfg(feature = \"sandbox\")]")
         .out_dir(into)
         .emit_rerun_if_changed(false)
