@@ -1,0 +1,7 @@
+//! What travels over the network: types and clients, no meaning.
+
+mod field;
+pub mod pod;
+pub mod raycluster;
+
+pub use field::FieldError;
