@@ -1,3 +1,8 @@
 //! What travels over the network: types and clients, no meaning.
 
+mod field;
 pub mod gcs;
+pub mod pod;
+pub mod raycluster;
+
+pub use field::FieldError;
