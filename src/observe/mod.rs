@@ -3,5 +3,12 @@
 pub mod convert;
 pub mod load;
 pub mod pace;
+pub mod ray;
+mod ray_members;
 pub mod ray_state;
+mod raylet_round;
 pub mod raylets;
+mod source_error;
+
+pub use raylet_round::RayletSettings;
+pub use source_error::SourceError;

@@ -53,6 +53,14 @@ impl Pace {
         self.next = (self.next + 1) % MEMORY;
     }
 
+    /// Returns what the last reply took.
+    ///
+    /// Units: microseconds.
+    #[must_use]
+    pub fn last_us(&self) -> u64 {
+        self.costs_us[(self.next + MEMORY - 1) % MEMORY]
+    }
+
     /// Returns how long to wait between the start of one question and the next.
     ///
     /// Units: milliseconds.

@@ -78,6 +78,14 @@ impl GcsClient {
         self.fetch_cluster_id().await.map(|id| id.hex)
     }
 
+    /// Forgets whose GCS it was; the next call asks anew.
+    pub fn forget_cluster_id(&self) {
+        *self
+            .cluster_id
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Asks for all nodes and all demand.
     pub async fn get_cluster_resource_state(
         &self,

@@ -138,6 +138,9 @@ pub struct GcsNodeInfo {
     pub is_head_node: bool,
     #[prost(message, optional, tag = "29")]
     pub death_info: ::core::option::Option<NodeDeathInfo>,
+    /// Folder below which the node keeps its sessions and logs.
+    #[prost(string, tag = "32")]
+    pub temp_dir: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `GcsNodeInfo`.
 pub mod gcs_node_info {
