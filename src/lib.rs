@@ -22,6 +22,7 @@
 //!
 //! Without the feature `sidecar` only the core is built: values, policies, engine, configuration.
 
+pub mod config;
 pub mod model;
 #[cfg(feature = "sidecar")]
 pub mod observe;
