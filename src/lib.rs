@@ -24,6 +24,7 @@
 
 #[cfg(feature = "sidecar")]
 pub mod clock;
+pub mod config;
 pub mod model;
 #[cfg(feature = "sidecar")]
 pub mod observe;

@@ -1,0 +1,325 @@
+//! A file's tree checked against the JSON Schema of [`Config`](super::Config).
+//!
+//! Knows exactly the schema keywords our structs produce; a test keeps it so.
+
+use serde_json::{Map, Value as Json};
+
+use super::document::{Entry, Node, Value, join};
+use super::duration::{FORMAT, FORMAT_DURATION, HumanDuration};
+use super::error::{ConfigError, Place};
+use super::suggest::closest;
+
+/// Returns the document as JSON, what is wrong left out and put into `errors`.
+pub(super) fn check(document: &Node, schema: &Json, errors: &mut Vec<ConfigError>) -> Json {
+    let mut walk = Walk { errors };
+    let value = walk.value(document, schema, "");
+    value.unwrap_or_else(|| Json::Object(Map::new()))
+}
+
+struct Walk<'a> {
+    errors: &'a mut Vec<ConfigError>,
+}
+
+impl Walk<'_> {
+    /// Returns the value as JSON; `None` when it is unset or wrong.
+    fn value(&mut self, node: &Node, schema: &Json, path: &str) -> Option<Json> {
+        let schema = without_null(schema);
+        let at = Place::at(path, node.line);
+        if matches!(node.value, Value::Null) && (!path.is_empty() || !is_type(schema, "object")) {
+            return None;
+        }
+        if let Some(words) = words(schema) {
+            return self.word(node, &words, &at);
+        }
+        match type_of(schema) {
+            Some("object") => self.map(node, schema, &at),
+            Some("array") => self.list(node, schema, &at),
+            Some("string") => self.text(node, schema, &at),
+            Some("boolean") => match node.value {
+                Value::Bool(value) => Some(Json::Bool(value)),
+                _ => self.wrong(node, &at, "true or false"),
+            },
+            Some("integer" | "number") => self.number(node, schema, &at),
+            _ => to_json(node),
+        }
+    }
+
+    fn wrong(&mut self, node: &Node, at: &Place<'_>, accepted: &str) -> Option<Json> {
+        let problem = format!("found {}", node.value.describe());
+        self.errors
+            .push(ConfigError::new(at, problem).accepting(accepted));
+        None
+    }
+
+    fn word(&mut self, node: &Node, words: &[&str], at: &Place<'_>) -> Option<Json> {
+        let Value::Text(text) = &node.value else {
+            return self.wrong(node, at, &words.join(", "));
+        };
+        if words.contains(&text.as_str()) {
+            return Some(Json::String(text.clone()));
+        }
+        let problem = format!("unknown value `{text}`{}", meant(text, words));
+        self.errors
+            .push(ConfigError::new(at, problem).accepting(words.join(", ")));
+        None
+    }
+
+    fn map(&mut self, node: &Node, schema: &Json, at: &Place<'_>) -> Option<Json> {
+        let none = Vec::new();
+        let entries = match &node.value {
+            Value::Map(entries) => entries,
+            Value::Null => &none,
+            _ => return self.wrong(node, at, "a map of settings"),
+        };
+        let Some(properties) = schema.get("properties").and_then(Json::as_object) else {
+            return to_json(node);
+        };
+        let mut map = Map::new();
+        for entry in entries {
+            let path = join(at.path, &entry.key);
+            match properties.get(&entry.key) {
+                Some(schema) => {
+                    if let Some(value) = self.value(&entry.node, schema, &path) {
+                        map.insert(entry.key.clone(), value);
+                    }
+                }
+                None => self.unknown(entry, &path, properties),
+            }
+        }
+        let is_whole = self.required(entries, schema, at);
+        is_whole.then_some(Json::Object(map))
+    }
+
+    fn unknown(&mut self, entry: &Entry, path: &str, properties: &Map<String, Json>) {
+        let keys: Vec<&str> = properties.keys().map(String::as_str).collect();
+        let problem = format!("unknown key{}", meant(&entry.key, &keys));
+        let at = Place::at(path, entry.line);
+        self.errors
+            .push(ConfigError::new(&at, problem).accepting(keys.join(", ")));
+    }
+
+    /// Returns whether all keys that must be there are.
+    fn required(&mut self, entries: &[Entry], schema: &Json, at: &Place<'_>) -> bool {
+        let required = schema.get("required").and_then(Json::as_array);
+        let mut is_whole = true;
+        for key in required.into_iter().flatten().filter_map(Json::as_str) {
+            let entry = entries.iter().find(|entry| entry.key == key);
+            if entry.is_some_and(|entry| entry.node.value != Value::Null) {
+                continue;
+            }
+            is_whole = false;
+            let path = join(at.path, key);
+            let line = entry.map(|entry| entry.line);
+            let line = line.or(at.line.filter(|_| !at.path.is_empty()));
+            let accepted = schema
+                .pointer(&format!("/properties/{key}"))
+                .and_then(words)
+                .map(|words| words.join(", "));
+            let missing = ConfigError::new(&Place { path: &path, line }, "missing");
+            self.errors
+                .push(missing.accepting(accepted.unwrap_or_default()));
+        }
+        // The top of the file has defaults for its own keys, so the rest can still be checked.
+        is_whole || at.path.is_empty()
+    }
+
+    fn list(&mut self, node: &Node, schema: &Json, at: &Place<'_>) -> Option<Json> {
+        let Value::List(items) = &node.value else {
+            return self.wrong(node, at, "a list");
+        };
+        let of = schema.get("items").unwrap_or(&Json::Null);
+        let items = items.iter().enumerate().filter_map(|(index, item)| {
+            let path = format!("{}[{index}]", at.path);
+            if item.value == Value::Null {
+                return self.wrong(item, &Place::at(&path, item.line), "an entry");
+            }
+            self.value(item, of, &path)
+        });
+        Some(Json::Array(items.collect()))
+    }
+
+    fn text(&mut self, node: &Node, schema: &Json, at: &Place<'_>) -> Option<Json> {
+        let format = schema.get(FORMAT).and_then(Json::as_str);
+        let accepted = match format {
+            Some(FORMAT_DURATION) => duration_range(schema),
+            Some("socket-address") => "an address with a port, such as 127.0.0.1:44217".to_owned(),
+            _ => "text".to_owned(),
+        };
+        let Value::Text(text) = &node.value else {
+            return self.wrong(node, at, &accepted);
+        };
+        let is_good = match format {
+            Some(FORMAT_DURATION) => is_duration_in_range(text, schema),
+            Some("socket-address") => text.parse::<std::net::SocketAddr>().is_ok(),
+            _ => true,
+        };
+        if is_good {
+            Some(Json::String(text.clone()))
+        } else {
+            self.wrong(node, at, &accepted)
+        }
+    }
+
+    fn number(&mut self, node: &Node, schema: &Json, at: &Place<'_>) -> Option<Json> {
+        let is_integer = is_type(schema, "integer");
+        let limit = |key| schema.get(key).filter(|limit| !limit.is_null());
+        let (min, max) = (limit("minimum"), limit("maximum"));
+        let value = match node.value {
+            Value::Integer(value) => Json::from(value),
+            Value::Number(value) if !is_integer => Json::from(value),
+            _ => Json::Null,
+        };
+        let in_range = value.as_f64().is_some_and(|number| {
+            min.and_then(Json::as_f64).is_none_or(|min| number >= min)
+                && max.and_then(Json::as_f64).is_none_or(|max| number <= max)
+        });
+        if in_range {
+            return Some(value);
+        }
+        let what = if is_integer {
+            "a whole number"
+        } else {
+            "a number"
+        };
+        let accepted = match (min, max) {
+            (Some(min), Some(max)) => format!("{what} from {min} to {max}"),
+            (Some(min), None) => format!("{what} from {min}"),
+            (None, Some(max)) => format!("{what} up to {max}"),
+            (None, None) => what.to_owned(),
+        };
+        self.wrong(node, at, &accepted)
+    }
+}
+
+/// Returns the type of a schema, null apart.
+fn type_of(schema: &Json) -> Option<&str> {
+    match schema.get("type")? {
+        Json::Array(of) => of.iter().filter_map(Json::as_str).find(|of| *of != "null"),
+        of => of.as_str(),
+    }
+}
+
+fn is_type(schema: &Json, name: &str) -> bool {
+    match schema.get("type") {
+        Some(Json::String(of)) => of == name,
+        Some(Json::Array(of)) => of.iter().any(|of| of == name),
+        _ => false,
+    }
+}
+
+/// Returns the schema of an optional value as if it were not optional.
+fn without_null(schema: &Json) -> &Json {
+    let choices = schema.get("anyOf").and_then(Json::as_array);
+    let of = choices.and_then(|choices| choices.iter().find(|of| !is_type(of, "null")));
+    of.unwrap_or(schema)
+}
+
+/// Returns the words of an enum.
+fn words(schema: &Json) -> Option<Vec<&str>> {
+    if let Some(word) = schema.get("const").and_then(Json::as_str) {
+        return Some(vec![word]);
+    }
+    if let Some(words) = schema.get("enum").and_then(Json::as_array) {
+        return words.iter().map(Json::as_str).collect();
+    }
+    let variants = schema.get("oneOf")?.as_array()?;
+    let words: Option<Vec<Vec<&str>>> = variants.iter().map(words).collect();
+    Some(words?.concat())
+}
+
+fn meant(word: &str, accepted: &[&str]) -> String {
+    closest(word, accepted).map_or_else(String::new, |word| format!(", did you mean `{word}`?"))
+}
+
+fn duration_limit(schema: &Json, key: &str) -> Option<HumanDuration> {
+    HumanDuration::parse(schema.get(key)?.as_str()?)
+}
+
+fn is_duration_in_range(text: &str, schema: &Json) -> bool {
+    HumanDuration::parse(text).is_some_and(|duration| {
+        duration_limit(schema, "x-minimum").is_none_or(|min| duration >= min)
+            && duration_limit(schema, "x-maximum").is_none_or(|max| duration <= max)
+    })
+}
+
+fn duration_range(schema: &Json) -> String {
+    let limit = |key| schema.get(key).and_then(Json::as_str);
+    let range = match (limit("x-minimum"), limit("x-maximum")) {
+        (Some(min), Some(max)) => format!(" from {min} to {max}"),
+        (None, Some(max)) => format!(" up to {max}"),
+        (Some(min), None) => format!(" from {min}"),
+        (None, None) => String::new(),
+    };
+    format!("a duration{range}, such as 100ms, 30s or 1m 30s")
+}
+
+/// Returns a tree as JSON; `None` for numbers JSON does not have.
+pub(super) fn to_json(node: &Node) -> Option<Json> {
+    Some(match &node.value {
+        Value::Null => Json::Null,
+        Value::Bool(value) => Json::Bool(*value),
+        Value::Integer(value) => Json::from(*value),
+        Value::Number(value) => Json::from(*value),
+        Value::Text(text) => Json::String(text.clone()),
+        Value::List(items) => Json::Array(items.iter().filter_map(to_json).collect()),
+        Value::Map(entries) => {
+            let entries = entries.iter();
+            let pairs = entries.filter_map(|e| Some((e.key.clone(), to_json(&e.node)?)));
+            Json::Object(pairs.collect())
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Json;
+
+    /// Calls `seen` with every keyword of a schema, not with the names of properties.
+    fn keywords(schema: &Json, seen: &mut dyn FnMut(&str)) {
+        let Some(map) = schema.as_object() else {
+            return;
+        };
+        for (keyword, value) in map {
+            seen(keyword);
+            match keyword.as_str() {
+                "properties" => {
+                    for schema in value.as_object().unwrap().values() {
+                        keywords(schema, seen);
+                    }
+                }
+                "anyOf" | "oneOf" => {
+                    for schema in value.as_array().unwrap() {
+                        keywords(schema, seen);
+                    }
+                }
+                "items" => keywords(value, seen),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_keyword_of_the_schema_is_checked_or_says_nothing() {
+        let checked = [
+            "type",
+            "properties",
+            "required",
+            "additionalProperties",
+            "items",
+            "anyOf",
+            "oneOf",
+            "const",
+            "enum",
+            "minimum",
+            "maximum",
+            "x-format",
+            "x-minimum",
+            "x-maximum",
+        ];
+        let silent = ["$schema", "title", "description", "default", "format"];
+        keywords(&crate::config::schema(), &mut |keyword| {
+            let is_known = checked.contains(&keyword) || silent.contains(&keyword);
+            assert!(is_known, "check.rs does not know `{keyword}`");
+        });
+    }
+}

@@ -1,0 +1,103 @@
+//! What is decided: the sections `scaling` and `policies`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::duration::HumanDuration;
+use crate::model;
+
+/// How the cluster is scaled, apart from the policies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Scaling {
+    /// Whether everything is decided and reported but nothing is written to Kubernetes or Ray.
+    pub dry_run: bool,
+    /// Whether writing is paused; the RayCluster's annotation pauses as well.
+    pub paused: bool,
+    /// Idle time after which a replica goes; unset: the RayCluster's `idleTimeoutSeconds`, else 60s.
+    #[schemars(extend("x-maximum" = "365days"))]
+    pub idle_timeout: Option<HumanDuration>,
+    /// How fast groups grow; unset: the RayCluster's `upscalingMode`.
+    pub upscaling_mode: Option<UpscalingMode>,
+    /// Age of a source from which nothing is removed on its word.
+    #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1h"))]
+    pub stale_after: HumanDuration,
+    /// Whether nodes with GPUs are spared where others would do, as Ray does.
+    pub conserve_gpu_nodes: bool,
+}
+
+impl Default for Scaling {
+    fn default() -> Self {
+        Self {
+            dry_run: false,
+            paused: false,
+            idle_timeout: None,
+            upscaling_mode: None,
+            stale_after: HumanDuration::from_secs(15),
+            conserve_gpu_nodes: true,
+        }
+    }
+}
+
+impl Scaling {
+    /// Returns the cluster's idle timeout: the file's, else the RayCluster's, else Ray's 60 s.
+    ///
+    /// Units: milliseconds.
+    #[must_use]
+    pub fn idle_timeout_ms(&self, raycluster: Option<u64>) -> u64 {
+        let file = self.idle_timeout.map(HumanDuration::as_ms);
+        file.or(raycluster).unwrap_or(60_000)
+    }
+
+    /// Returns how fast groups may grow: the file's word, else the RayCluster's.
+    #[must_use]
+    pub fn upscaling_mode(&self, raycluster: model::UpscalingMode) -> model::UpscalingMode {
+        match self.upscaling_mode {
+            None => raycluster,
+            Some(UpscalingMode::Conservative) => model::UpscalingMode::Conservative,
+            Some(UpscalingMode::Default | UpscalingMode::Aggressive) => {
+                model::UpscalingMode::Unlimited
+            }
+        }
+    }
+}
+
+/// How fast groups grow, in the words of `autoscalerOptions.upscalingMode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UpscalingMode {
+    /// As fast as demand asks.
+    Default,
+    /// The same as `Default`.
+    Aggressive,
+    /// Starting nodes of a group at most as many as run, at least one replica.
+    Conservative,
+}
+
+/// One policy of the chain with its settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyChoice {
+    /// Its name, one of `rayscaler policies`.
+    pub name: String,
+    /// Its settings; what is not given keeps the policy's own default.
+    #[serde(default)]
+    pub settings: Map<String, Value>,
+}
+
+/// Knows which policies there are.
+///
+/// The config cannot name them itself: policies may come from outside of this crate.
+pub trait PolicyCatalog {
+    /// Returns the names of all policies, sorted.
+    fn names(&self) -> Vec<&str>;
+
+    /// Returns what is wrong with the settings of a policy, in words; nothing when it takes them.
+    ///
+    /// Two methods: a name alone says nothing about settings, and both come from one registry.
+    ///
+    /// # Errors
+    ///
+    /// The policy's own words about what it does not accept.
+    fn check(&self, name: &str, settings: &Map<String, Value>) -> Result<(), String>;
+}

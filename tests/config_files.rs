@@ -1,0 +1,235 @@
+//! The files in `config/`, and what a file with mistakes is told.
+#![expect(clippy::unwrap_used, reason = "test")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rayscaler::config::{self, Config, PolicyCatalog};
+use serde_json::{Map, Value};
+
+/// Knows one policy, with one setting.
+struct OnePolicy;
+
+impl PolicyCatalog for OnePolicy {
+    fn names(&self) -> Vec<&str> {
+        vec!["cooldown"]
+    }
+
+    fn check(&self, _: &str, settings: &Map<String, Value>) -> Result<(), String> {
+        match settings.keys().find(|key| *key != "after") {
+            Some(key) => Err(format!("unknown setting `{key}`")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
+}
+
+fn default_text() -> String {
+    fs::read_to_string(folder().join("default.yaml")).unwrap()
+}
+
+fn problems(text: &str) -> Vec<String> {
+    let errors = config::parse(text, &OnePolicy).unwrap_err();
+    errors.iter().map(ToString::to_string).collect()
+}
+
+const HEAD: &str = "apiVersion: rayscaler.io/v1alpha1\nkind: RayscalerConfig\n";
+
+#[test]
+fn the_default_file_says_the_built_in_defaults() {
+    assert_eq!(
+        config::parse(&default_text(), &OnePolicy).unwrap(),
+        Config::default()
+    );
+}
+
+#[test]
+fn the_default_file_names_every_key() {
+    fn leaves(schema: &Value, name: &str, into: &mut BTreeSet<String>) {
+        match schema.get("properties").and_then(Value::as_object) {
+            Some(properties) => {
+                for (key, schema) in properties {
+                    leaves(schema, key, into);
+                }
+            }
+            None => {
+                into.insert(name.to_owned());
+            }
+        }
+    }
+    let mut keys = BTreeSet::new();
+    leaves(&config::schema(), "", &mut keys);
+    assert!(keys.len() > 25, "{keys:?}");
+    let text = default_text();
+    for key in keys {
+        let is_named = text.lines().any(|line| {
+            let line = line.trim_start();
+            line.strip_prefix('#')
+                .unwrap_or(line)
+                .starts_with(&format!("{key}:"))
+        });
+        assert!(is_named, "config/default.yaml does not name {key}");
+    }
+}
+
+#[test]
+fn the_settings_the_default_file_leaves_unset_can_be_set_by_removing_the_mark() {
+    let text = default_text();
+    let uncommented: Vec<String> = text
+        .lines()
+        .map(|line| match line.trim_start().strip_prefix('#') {
+            Some(rest) if rest.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+                line.replacen('#', "", 1)
+            }
+            _ => line.to_owned(),
+        })
+        .collect();
+    let config = config::parse(&uncommented.join("\n"), &OnePolicy).unwrap();
+    assert_eq!(config.ray.gcs_address.as_deref(), Some("127.0.0.1:6379"));
+    assert_eq!(config.scaling.idle_timeout_ms(None), 60_000);
+    assert!(config.scaling.upscaling_mode.is_some());
+    assert!(config.policies.is_some());
+}
+
+#[test]
+fn every_example_is_accepted_and_differs_from_the_defaults() {
+    let mut seen = 0;
+    for entry in fs::read_dir(folder().join("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        let config = config::parse(&fs::read_to_string(&path).unwrap(), &OnePolicy);
+        assert_ne!(config.unwrap(), Config::default(), "{}", path.display());
+        seen += 1;
+    }
+    assert!(seen >= 3);
+}
+
+#[test]
+fn a_file_with_only_its_head_is_the_defaults() {
+    assert_eq!(config::parse(HEAD, &OnePolicy).unwrap(), Config::default());
+    let empty_section = format!("{HEAD}poll:\nray:\n  gcsAddress:\n");
+    assert_eq!(
+        config::parse(&empty_section, &OnePolicy).unwrap(),
+        Config::default()
+    );
+}
+
+#[test]
+fn a_written_config_reads_back_as_it_was() {
+    let text = serde_json::to_string(&Config::default()).unwrap();
+    assert_eq!(config::parse(&text, &OnePolicy).unwrap(), Config::default());
+}
+
+#[test]
+fn every_kind_of_mistake_is_named_at_once_with_its_line() {
+    let text = "\
+apiVersion: rayscaler.io/v1
+poll:
+  gcs:
+    intervalmin: 1s
+    intervalMax: 5
+    budgetPercent: 0
+  raylets:
+    enabled: yes
+    deadline: soon
+    deadline: 1s
+ray:
+  gcsAddress: localhost
+scaling:
+  idleTimeout: 5
+  upscalingMode: fast
+kubernetes: fast
+report:
+  monitorLog:
+    bytesMax: 1.5
+    backups: -1
+admin:
+  bind: 44217
+  questions: [decision, secrets, ]
+log:
+  level: loud
+  colour: red
+policies:
+  - name: cooldwn
+  - settings: {}
+  - name: cooldown
+    settings: {befor: 1s}
+  - name: cooldown
+  - 7
+";
+    let expected = [
+        "line 1: apiVersion: unknown value `rayscaler.io/v1`, did you mean `rayscaler.io/v1alpha1`?; accepted: rayscaler.io/v1alpha1",
+        "line 4: poll.gcs.intervalmin: unknown key, did you mean `intervalMin`?; accepted: budgetPercent, intervalMax, intervalMin",
+        "line 5: poll.gcs.intervalMax: found the number 5; accepted: a duration from 10ms to 10m, such as 100ms, 30s or 1m 30s",
+        "line 6: poll.gcs.budgetPercent: found the number 0; accepted: a number from 0.01 to 100",
+        "line 8: poll.raylets.enabled: found `yes`; accepted: true or false",
+        "line 9: poll.raylets.deadline: found `soon`; accepted: a duration from 10ms to 10s, such as 100ms, 30s or 1m 30s",
+        "line 10: poll.raylets.deadline: given twice, first in line 9",
+        "line 12: ray.gcsAddress: found `localhost`; accepted: a host with a port, such as 127.0.0.1:6379",
+        "line 14: scaling.idleTimeout: found the number 5; accepted: a duration up to 365days, such as 100ms, 30s or 1m 30s",
+        "line 15: scaling.upscalingMode: unknown value `fast`; accepted: Default, Aggressive, Conservative",
+        "line 16: kubernetes: found `fast`; accepted: a map of settings",
+        "line 19: report.monitorLog.bytesMax: found the number 1.5; accepted: a whole number from 65536",
+        "line 20: report.monitorLog.backups: found the number -1; accepted: a whole number from 0 to 1000",
+        "line 22: admin.bind: found the number 44217; accepted: an address with a port, such as 127.0.0.1:44217",
+        "line 23: admin.questions[1]: unknown value `secrets`; accepted: decision, history, config",
+        "line 25: log.level: unknown value `loud`; accepted: error, warn, info, debug, trace",
+        "line 26: log.colour: unknown key; accepted: format, level",
+        "line 28: policies[0].name: unknown policy `cooldwn`, did you mean `cooldown`?; accepted: cooldown",
+        "line 29: policies[1].name: missing",
+        "line 31: policies[2].settings: unknown setting `befor`",
+        "line 32: policies[3].name: policy `cooldown` is already in the chain",
+        "line 33: policies[4]: found the number 7; accepted: a map of settings",
+        "kind: missing; accepted: RayscalerConfig",
+    ];
+    assert_eq!(problems(text), expected);
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let text = format!("{HEAD}poll: {{gcs: {{intervalMin: 10s, intervalMax: 1s}}}}\n");
+    assert_eq!(
+        problems(&text),
+        [
+            "line 3: poll.gcs.intervalMin: 10s is longer than intervalMax, 1s; accepted: at most intervalMax"
+        ]
+    );
+}
+
+#[test]
+fn text_that_is_no_config_is_refused() {
+    for text in [
+        "",
+        "[]",
+        "just words",
+        "- a\n- b",
+        "\u{feff}",
+        "{",
+        "a: b: c",
+        "\0",
+    ] {
+        assert!(config::parse(text, &OnePolicy).is_err(), "{text:?}");
+    }
+    assert!(config::parse(&"{a: ".repeat(100_000), &OnePolicy).is_err());
+}
+
+#[test]
+fn the_schema_describes_every_setting() {
+    fn walk(schema: &Value, path: &str) {
+        for (key, of) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}.{key}");
+            assert!(of.get("description").is_some(), "{path} has no description");
+            walk(of, &path);
+        }
+    }
+    let schema = config::schema();
+    assert_eq!(schema["additionalProperties"], false);
+    assert_eq!(
+        schema["required"],
+        serde_json::json!(["apiVersion", "kind"])
+    );
+    walk(&schema, "");
+}
