@@ -1,0 +1,32 @@
+# `make test` is the one command that passes all tests; it fetches the real Ray, etcd and kube-apiserver itself.
+
+CARGO ?= cargo
+
+.PHONY: test tools lint core doc ci build
+
+test: tools
+	$(CARGO) test --no-fail-fast
+
+# Says what to install, instead of failing in the middle.
+tools:
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.95 or newer"; exit 1; }
+	@command -v go >/dev/null || { echo "go is missing: install Go 1.26 or newer (it builds etcd and kube-apiserver for the tests)"; exit 1; }
+	@command -v openssl >/dev/null || { echo "openssl is missing: install it (keys and certificates for the tests)"; exit 1; }
+	@python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' || { echo "python3 with venv is missing: install Python 3.10 to 3.13 with venv (it runs Ray for the tests)"; exit 1; }
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+# The core must build without a clock, a network or a file system crate.
+core:
+	$(CARGO) check --lib --no-default-features
+	$(CARGO) check --no-default-features --features sidecar
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+ci: tools lint core doc test
+
+build:
+	$(CARGO) build --release --no-default-features --features sidecar
