@@ -1,7 +1,8 @@
 //! Proves that the checked-in gRPC code is what its `.proto` files generate.
 //!
-//! A build then needs neither `protoc` nor a build script. After a change of a `.proto` file write the code again:
-//! `RAYSCALER_WRITE_PROTO=1 cargo test --test proto_is_current`.
+//! A build then needs neither `protoc` nor a build script. After a change of a `.proto` file write the code again (the
+//! library without features does not contain it, so it need not fit):
+//! `RAYSCALER_WRITE_PROTO=1 cargo test --no-default-features --test proto_is_current`.
 #![expect(clippy::unwrap_used, reason = "test")]
 #![expect(
     clippy::disallowed_methods,
@@ -64,7 +65,7 @@ fn checked_in_code_is_what_the_proto_files_generate() {
     let checked_in = std::fs::read_to_string(&path).unwrap();
     assert!(
         checked_in == fresh,
-        "{} is stale: run `RAYSCALER_WRITE_PROTO=1 cargo test --test proto_is_current`",
+        "{} is stale: run `RAYSCALER_WRITE_PROTO=1 cargo test --no-default-features --test proto_is_current`",
         path.display()
     );
 }

@@ -140,20 +140,14 @@ impl GcsClient {
         self.call(request).await
     }
 
-    /// Asks for Ray's version, and which of the nodes are alive.
-    pub async fn check_alive(
-        &self,
-        node_ids: Vec<Vec<u8>>,
-    ) -> Result<rpc::CheckAliveReply, GcsError> {
-        self.call(rpc::CheckAliveRequest { node_ids }).await
+    /// Asks for Ray's version.
+    pub async fn check_alive(&self) -> Result<rpc::CheckAliveReply, GcsError> {
+        self.call(rpc::CheckAliveRequest::default()).await
     }
 
-    /// Asks for addresses and ports of the nodes.
-    pub async fn get_all_node_info(
-        &self,
-        request: rpc::GetAllNodeInfoRequest,
-    ) -> Result<rpc::GetAllNodeInfoReply, GcsError> {
-        self.call(request).await
+    /// Asks for addresses and ports of the nodes, alive and dead.
+    pub async fn get_all_node_info(&self) -> Result<rpc::GetAllNodeInfoReply, GcsError> {
+        self.call(rpc::GetAllNodeInfoRequest::default()).await
     }
 
     /// Tells the GCS that a node is gone.
@@ -208,10 +202,12 @@ impl GcsClient {
     }
 
     /// Asks for the drivers, past and present.
-    pub async fn get_all_job_info(
-        &self,
-        request: rpc::GetAllJobInfoRequest,
-    ) -> Result<rpc::GetAllJobInfoReply, GcsError> {
+    pub async fn get_all_job_info(&self) -> Result<rpc::GetAllJobInfoReply, GcsError> {
+        // Without these the GCS asks every driver and reads every submission.
+        let request = rpc::GetAllJobInfoRequest {
+            skip_submission_job_info_field: Some(true),
+            skip_is_running_tasks_field: Some(true),
+        };
         self.call(request).await
     }
 

@@ -44,19 +44,14 @@ pub struct GetClusterIdReply {
     #[prost(bytes = "vec", tag = "2")]
     pub cluster_id: ::prost::alloc::vec::Vec<u8>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CheckAliveRequest {
-    #[prost(bytes = "vec", repeated, tag = "1")]
-    pub node_ids: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckAliveRequest {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CheckAliveReply {
     #[prost(message, optional, tag = "1")]
     pub status: ::core::option::Option<GcsStatus>,
     #[prost(string, tag = "2")]
     pub ray_version: ::prost::alloc::string::String,
-    #[prost(bool, repeated, tag = "3")]
-    pub raylet_alive: ::prost::alloc::vec::Vec<bool>,
     #[prost(bool, optional, tag = "4")]
     pub is_leader: ::core::option::Option<bool>,
 }
@@ -182,12 +177,7 @@ pub mod gcs_node_info {
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct GetAllNodeInfoRequest {
-    #[prost(int64, optional, tag = "1")]
-    pub limit: ::core::option::Option<i64>,
-    #[prost(enumeration = "gcs_node_info::GcsNodeState", optional, tag = "3")]
-    pub state_filter: ::core::option::Option<i32>,
-}
+pub struct GetAllNodeInfoRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetAllNodeInfoReply {
     #[prost(message, optional, tag = "1")]
@@ -264,8 +254,6 @@ pub struct JobTableData {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetAllJobInfoRequest {
-    #[prost(int32, optional, tag = "1")]
-    pub limit: ::core::option::Option<i32>,
     #[prost(bool, optional, tag = "3")]
     pub skip_submission_job_info_field: ::core::option::Option<bool>,
     #[prost(bool, optional, tag = "4")]
