@@ -1,3 +1,4 @@
 //! What is there: Ray's view and Kubernetes' view, joined into one `ClusterSnapshot`.
 
+pub mod derive;
 pub mod ray_state;
