@@ -5,6 +5,7 @@ pub mod load;
 pub mod pace;
 pub mod ray;
 mod ray_members;
+pub mod derive;
 pub mod ray_state;
 mod raylet_round;
 pub mod raylets;

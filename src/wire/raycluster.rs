@@ -190,8 +190,8 @@ pub struct Container {
     pub limits: BTreeMap<String, String>,
     /// `resources.requests`: quantities as written.
     pub requests: BTreeMap<String, String>,
-    /// `env` entries that have a plain value, in their order; the last of a name counts.
-    pub env: Vec<(String, String)>,
+    /// `env` in its order: name, and value unless it comes from elsewhere (`valueFrom`).
+    pub env: Vec<(String, Option<String>)>,
     /// `command`.
     pub command: Vec<String>,
     /// `args`.
@@ -247,14 +247,16 @@ impl PodTemplate {
 }
 
 impl Container {
+    /// Returns whether an environment variable is set, wherever its value comes from.
+    #[must_use]
+    pub fn has_env(&self, name: &str) -> bool {
+        self.env.iter().any(|(key, _)| key == name)
+    }
+
     /// Returns the plain value of an environment variable; the last of a name counts.
     #[must_use]
     pub fn env_value(&self, name: &str) -> Option<&str> {
-        let same = |(key, _): &&(String, String)| key == name;
-        self.env
-            .iter()
-            .rev()
-            .find(same)
-            .map(|(_, value)| value.as_str())
+        let last = self.env.iter().rev().find(|(key, _)| key == name);
+        last.and_then(|(_, value)| value.as_deref())
     }
 }

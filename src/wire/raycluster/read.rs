@@ -152,13 +152,13 @@ fn container(field: &Field<'_>) -> Read<Container> {
     })
 }
 
-fn env(field: &Field<'_>) -> Read<Vec<(String, String)>> {
-    let entries = field.list(|entry| {
+fn env(field: &Field<'_>) -> Read<Vec<(String, Option<String>)>> {
+    field.list(|entry| {
         let name = entry.required("name", Field::text)?;
-        let value = entry.optional("value", Field::scalar)?;
-        Ok(value.map(|value| (name, value)))
-    })?;
-    Ok(entries.into_iter().flatten().collect())
+        let is_elsewhere = entry.member("valueFrom")?.is_some();
+        let value = entry.or_default("value", Field::scalar)?;
+        Ok((name, (!is_elsewhere).then_some(value)))
+    })
 }
 
 /// Returns what can be read of the status: it informs, so a bad field is not worth an error.
@@ -253,6 +253,7 @@ mod tests {
             ("ray", "4", "1Gi")
         );
         assert_eq!((ray.env_value("E"), ray.env_value("F")), (Some("2"), None));
+        assert!(ray.has_env("F") && !ray.has_env("G"));
         assert_eq!(group.template.scheduling_gates, ["q"]);
         assert_eq!(
             (
