@@ -25,3 +25,5 @@
 pub mod model;
 #[cfg(feature = "sidecar")]
 pub mod observe;
+#[cfg(feature = "sidecar")]
+pub mod wire;
