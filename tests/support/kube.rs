@@ -1,0 +1,286 @@
+//! A real Kubernetes API: etcd and kube-apiserver, with RBAC on and the RayCluster resource installed.
+
+use super::process::{Program, Running};
+use super::{free_port, kube_binaries};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::api::{Api, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::json;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::sync::OnceCell;
+
+const ADMIN_TOKEN: &str = "the-tests-own-token";
+
+/// A busy machine takes ten times the usual two seconds.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+static SHARED: OnceCell<KubeApi> = OnceCell::const_new();
+
+/// An API server of its own, ended when dropped.
+#[derive(Debug)]
+pub struct KubeApi {
+    folder: PathBuf,
+    port: u16,
+    namespaces: AtomicU32,
+    server: Mutex<Running>,
+    _etcd: Running,
+    server_program: Program,
+}
+
+impl KubeApi {
+    /// Returns the API server that all tests of this test binary share; each takes a namespace of it.
+    pub async fn shared() -> &'static Self {
+        SHARED.get_or_init(Self::start).await
+    }
+
+    /// Starts etcd and an API server, waits until it serves and installs the RayCluster resource.
+    pub async fn start() -> Self {
+        let programs = kube_binaries::folder_with(&["etcd", "kube-apiserver"]);
+        let folder = tempfile::Builder::new()
+            .prefix("rayscaler-kube-")
+            .tempdir()
+            .unwrap()
+            .keep();
+        let etcd_port = free_port();
+        let etcd = etcd(&programs, &folder, etcd_port).start();
+        let port = free_port();
+        write_credentials(&folder);
+        let server_program = server(&programs, &folder, etcd_port, port);
+        let server = Mutex::new(server_program.start());
+        let namespaces = AtomicU32::new(0);
+        let api = Self {
+            folder,
+            port,
+            namespaces,
+            server,
+            _etcd: etcd,
+            server_program,
+        };
+        api.wait_until_ready().await;
+        api.install_resources().await;
+        api
+    }
+
+    /// Returns a client that may do everything.
+    ///
+    /// Each test takes one of its own, since a client lives on the runtime it was made on.
+    pub async fn admin_client(&self) -> Client {
+        self.client_for(ADMIN_TOKEN).await
+    }
+
+    /// Returns a client that holds `token`.
+    pub async fn client_for(&self, token: &str) -> Client {
+        let kubeconfig = Kubeconfig::from_yaml(&self.kubeconfig_text(token)).unwrap();
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .unwrap();
+        Client::try_from(config).unwrap()
+    }
+
+    /// Returns a token bound to a ServiceAccount, as the kubelet mounts it into a pod.
+    pub async fn sidecar_token(&self, namespace: &str, service_account: &str) -> String {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.admin_client().await, namespace);
+        let spec = TokenRequestSpec {
+            expiration_seconds: Some(3600),
+            ..Default::default()
+        };
+        let request = TokenRequest {
+            spec,
+            ..Default::default()
+        };
+        let answer = accounts
+            .create_token_request(service_account, &PostParams::default(), &request)
+            .await
+            .unwrap();
+        answer.status.unwrap().token
+    }
+
+    /// Writes a kubeconfig file that holds `token`, and returns its path.
+    pub fn kubeconfig_for(&self, token: &str) -> PathBuf {
+        let (_, path) = tempfile::Builder::new()
+            .prefix("kubeconfig-")
+            .tempfile_in(&self.folder)
+            .unwrap()
+            .keep()
+            .unwrap();
+        fs::write(&path, self.kubeconfig_text(token)).unwrap();
+        path
+    }
+
+    /// Writes the kubeconfig file of the administrator, and returns its path.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.kubeconfig_for(ADMIN_TOKEN)
+    }
+
+    /// Makes a namespace that no other test uses, and returns its name.
+    pub async fn new_namespace(&self) -> String {
+        let number = self.namespaces.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test-{number}");
+        let namespaces: Api<Namespace> = Api::all(self.admin_client().await);
+        let namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+        namespaces
+            .create(&PostParams::default(), &namespace)
+            .await
+            .unwrap();
+        name
+    }
+
+    /// Returns the address of the API server.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// Returns the file with the certificates to trust.
+    pub fn ca_file(&self) -> PathBuf {
+        self.folder.join("certs/apiserver.crt")
+    }
+
+    /// Kills the API server, as a crash would.
+    pub fn kill(&self) {
+        self.server.lock().unwrap().end();
+    }
+
+    /// Starts the API server again on the same port, after [`KubeApi::kill`], and waits until it serves.
+    pub async fn restart(&self) {
+        *self.server.lock().unwrap() = self.server_program.start();
+        self.wait_until_ready().await;
+    }
+
+    fn kubeconfig_text(&self, token: &str) -> String {
+        let cluster = json!({"server": self.url(), "certificate-authority": self.ca_file()});
+        json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "test",
+            "clusters": [{"name": "test", "cluster": cluster}],
+            "users": [{"name": "test", "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        })
+        .to_string()
+    }
+
+    async fn wait_until_ready(&self) {
+        let ready = async {
+            while !self.ca_file().exists() || !self.is_ready().await {
+                assert!(
+                    self.server.lock().unwrap().exit_code().is_none(),
+                    "{}",
+                    self.server_log()
+                );
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(START_DEADLINE, ready).await.is_ok();
+        assert!(
+            in_time,
+            "the API server is not ready:\n{}",
+            self.server_log()
+        );
+    }
+
+    fn server_log(&self) -> String {
+        self.server.lock().unwrap().log_tail()
+    }
+
+    async fn is_ready(&self) -> bool {
+        let client = self.admin_client().await;
+        let request = http::Request::get("/readyz").body(Vec::new()).unwrap();
+        client
+            .request_text(request)
+            .await
+            .is_ok_and(|text| text == "ok")
+    }
+
+    /// Installs the resources of `RAYSCALER_TEST_KUBERAY_CRDS`, or our reduced RayCluster.
+    async fn install_resources(&self) {
+        let client = self.admin_client().await;
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real/crd");
+        let folder = super::env("RAYSCALER_TEST_KUBERAY_CRDS").map_or(own, PathBuf::from);
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "yaml")
+            {
+                install(&client, &fs::read(&path).unwrap()).await;
+            }
+        }
+        let served = async {
+            let list = || http::Request::get("/apis/ray.io/v1/rayclusters").body(Vec::new());
+            while client.request_text(list().unwrap()).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(START_DEADLINE, served).await.is_ok();
+        assert!(
+            in_time,
+            "RayClusters are not served; is one in {}?",
+            folder.display()
+        );
+    }
+}
+
+async fn install(client: &Client, yaml: &[u8]) {
+    // YAML as it is: the real files are large, and a typed detour would drop what it does not know.
+    let request = http::Request::post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
+        .header(http::header::CONTENT_TYPE, "application/yaml")
+        .body(yaml.to_vec())
+        .unwrap();
+    client.request::<serde_json::Value>(request).await.unwrap();
+}
+
+fn write_credentials(folder: &Path) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(folder.join("service-accounts.key"), key.serialize_pem()).unwrap();
+    fs::write(folder.join("service-accounts.pub"), key.public_key_pem()).unwrap();
+    let tokens = format!("{ADMIN_TOKEN},admin,1,\"system:masters\"\n");
+    fs::write(folder.join("tokens.csv"), tokens).unwrap();
+}
+
+fn etcd(programs: &Path, folder: &Path, port: u16) -> Program {
+    let (client, peer) = (
+        format!("http://127.0.0.1:{port}"),
+        format!("http://127.0.0.1:{}", free_port()),
+    );
+    Program::new(programs.join("etcd"), folder.join("etcd.log"))
+        .arg(format!("--data-dir={}/etcd", folder.display()))
+        .arg(format!("--listen-client-urls={client}"))
+        .arg(format!("--advertise-client-urls={client}"))
+        .arg(format!("--listen-peer-urls={peer}"))
+        .arg(format!("--initial-advertise-peer-urls={peer}"))
+        .arg(format!("--initial-cluster=default={peer}"))
+        .arg("--unsafe-no-fsync")
+        .arg("--log-level=error")
+        .removing(folder)
+}
+
+fn server(programs: &Path, folder: &Path, etcd_port: u16, port: u16) -> Program {
+    let folder_text = folder.display();
+    Program::new(
+        programs.join("kube-apiserver"),
+        folder.join("apiserver.log"),
+    )
+    .arg(format!("--etcd-servers=http://127.0.0.1:{etcd_port}"))
+    .arg(format!("--secure-port={port}"))
+    .arg("--bind-address=127.0.0.1")
+    .arg(format!("--cert-dir={folder_text}/certs"))
+    .arg(format!(
+        "--service-account-key-file={folder_text}/service-accounts.pub"
+    ))
+    .arg(format!(
+        "--service-account-signing-key-file={folder_text}/service-accounts.key"
+    ))
+    .arg("--service-account-issuer=https://kubernetes.default.svc")
+    .arg("--service-cluster-ip-range=10.0.0.0/24")
+    .arg("--authorization-mode=RBAC")
+    .arg(format!("--token-auth-file={folder_text}/tokens.csv"))
+    .arg("--disable-admission-plugins=ServiceAccount")
+    .arg("--allow-privileged=true")
+}
