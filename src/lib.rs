@@ -22,6 +22,8 @@
 //!
 //! Without the feature `sidecar` only the core is built: values, policies, engine, configuration.
 
+#[cfg(feature = "sidecar")]
+pub mod act;
 pub mod model;
 #[cfg(feature = "sidecar")]
 pub mod observe;
