@@ -1,3 +1,8 @@
-//! What goes over the wire: clients and the messages they speak; nothing here knows the model.
+//! What travels over the network: types and clients, no meaning.
 
+mod field;
 pub mod kube_client;
+pub mod pod;
+pub mod raycluster;
+
+pub use field::FieldError;

@@ -1,0 +1,196 @@
+//! A pod as the API server writes it, cut down to what [`PodFacts`] needs.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde::Deserialize;
+
+use super::{
+    ContainerState, LABEL_CLUSTER, LABEL_GROUP, LABEL_HOST_INDEX, LABEL_NODE_TYPE,
+    LABEL_REPLICA_INDEX, LABEL_REPLICA_NAME, PodFacts, PodObject, PodPhase, RayContainer,
+};
+
+#[derive(Deserialize)]
+pub(super) struct RawPod {
+    metadata: RawMetadata,
+    spec: Option<RawSpec>,
+    status: Option<RawStatus>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawMetadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct RawSpec {
+    node_name: Option<String>,
+    restart_policy: Option<String>,
+    containers: Option<Vec<RawNamed>>,
+    scheduling_gates: Option<Vec<RawNamed>>,
+}
+
+#[derive(Deserialize)]
+struct RawNamed {
+    name: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct RawStatus {
+    phase: Option<String>,
+    reason: Option<String>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
+    #[serde(rename = "hostIP")]
+    host_ip: Option<String>,
+    conditions: Option<Vec<RawCondition>>,
+    container_statuses: Option<Vec<RawContainerStatus>>,
+    init_container_statuses: Option<Vec<RawContainerStatus>>,
+}
+
+#[derive(Deserialize)]
+struct RawCondition {
+    r#type: String,
+    status: String,
+    reason: Option<String>,
+    message: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawContainerStatus {
+    name: String,
+    restart_count: Option<u32>,
+    ready: Option<bool>,
+    state: Option<RawState>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawState {
+    waiting: Option<RawReason>,
+    running: Option<RawRunning>,
+    terminated: Option<RawReason>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawRunning {
+    started_at: Option<Time>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawReason {
+    reason: Option<String>,
+    exit_code: Option<i64>,
+}
+
+impl From<RawPod> for PodObject {
+    fn from(raw: RawPod) -> Self {
+        let metadata = ObjectMeta {
+            name: raw.metadata.name.clone(),
+            namespace: raw.metadata.namespace.clone(),
+            uid: raw.metadata.uid.clone(),
+            resource_version: raw.metadata.resource_version.clone(),
+            ..ObjectMeta::default()
+        };
+        let mut facts = PodFacts::default();
+        let ray_name = fill_spec(&mut facts, raw.spec.unwrap_or_default());
+        fill_metadata(&mut facts, raw.metadata);
+        fill_status(&mut facts, &ray_name, raw.status.unwrap_or_default());
+        Self { metadata, facts }
+    }
+}
+
+fn fill_metadata(facts: &mut PodFacts, raw: RawMetadata) {
+    let mut labels = raw.labels.unwrap_or_default();
+    let mut text = |label| labels.remove(label);
+    facts.name = raw.name.unwrap_or_default();
+    facts.uid = raw.uid.unwrap_or_default();
+    facts.resource_version = raw.resource_version.unwrap_or_default();
+    facts.cluster = text(LABEL_CLUSTER).unwrap_or_default();
+    facts.node_type = text(LABEL_NODE_TYPE).unwrap_or_default();
+    facts.group = text(LABEL_GROUP).unwrap_or_default();
+    facts.replica_name = text(LABEL_REPLICA_NAME).filter(|name| !name.is_empty());
+    facts.replica_index = text(LABEL_REPLICA_INDEX).and_then(|index| index.parse().ok());
+    facts.host_index = text(LABEL_HOST_INDEX).and_then(|index| index.parse().ok());
+    facts.created_at_ms = raw.creation_timestamp.map(millis);
+    facts.deletion_at_ms = raw.deletion_timestamp.map(millis);
+}
+
+/// Fills what the spec says and returns the name of the Ray container.
+fn fill_spec(facts: &mut PodFacts, raw: RawSpec) -> String {
+    facts.node_name = raw.node_name.unwrap_or_default();
+    facts.is_never_restarted = raw.restart_policy.as_deref() == Some("Never");
+    let gates = raw.scheduling_gates.unwrap_or_default();
+    facts.scheduling_gates = gates.into_iter().map(|gate| gate.name).collect();
+    let first = raw.containers.unwrap_or_default().into_iter().next();
+    first.map(|container| container.name).unwrap_or_default()
+}
+
+fn fill_status(facts: &mut PodFacts, ray_name: &str, raw: RawStatus) {
+    facts.phase = match raw.phase.as_deref() {
+        None | Some("Pending") => PodPhase::Pending,
+        Some("Running") => PodPhase::Running,
+        Some("Succeeded") => PodPhase::Succeeded,
+        Some("Failed") => PodPhase::Failed,
+        Some(_) => PodPhase::Unknown,
+    };
+    facts.reason = raw.reason.unwrap_or_default();
+    facts.pod_ip = raw.pod_ip.unwrap_or_default();
+    facts.host_ip = raw.host_ip.unwrap_or_default();
+    let is_unscheduled =
+        |condition: &RawCondition| condition.r#type == "PodScheduled" && condition.status != "True";
+    let conditions = raw.conditions.unwrap_or_default();
+    if let Some(condition) = conditions.into_iter().find(is_unscheduled) {
+        facts.unscheduled_reason = condition.reason.unwrap_or_default();
+        facts.unscheduled_message = condition.message.unwrap_or_default();
+    }
+    let statuses = raw.container_statuses.unwrap_or_default();
+    let ray = statuses.into_iter().find(|status| status.name == ray_name);
+    facts.ray_container = ray.and_then(ray_container);
+    let waiting = |status: RawContainerStatus| status.state?.waiting?.reason;
+    let init = raw.init_container_statuses.unwrap_or_default();
+    facts.init_waiting_reason = init
+        .into_iter()
+        .filter_map(waiting)
+        // An init container waits for the one before it with this reason; nothing is wrong then.
+        .find(|reason| reason != "PodInitializing")
+        .unwrap_or_default();
+}
+
+fn ray_container(raw: RawContainerStatus) -> Option<RayContainer> {
+    let state = raw.state?;
+    let state = match (state.running, state.terminated, state.waiting) {
+        (Some(running), _, _) => ContainerState::Running {
+            started_at_ms: running.started_at.map(millis),
+        },
+        (_, Some(ended), _) => ContainerState::Terminated {
+            exit_code: ended.exit_code.unwrap_or(0),
+            reason: ended.reason.unwrap_or_default(),
+        },
+        // Kubernetes: a state without members means waiting.
+        (_, _, waiting) => ContainerState::Waiting {
+            reason: waiting.and_then(|w| w.reason).unwrap_or_default(),
+        },
+    };
+    Some(RayContainer {
+        state,
+        restart_count: raw.restart_count.unwrap_or(0),
+        is_ready: raw.ready.unwrap_or(false),
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as a function value")]
+fn millis(time: Time) -> i64 {
+    time.0.as_millisecond()
+}
