@@ -11,6 +11,7 @@
 //!   object changes: in a quiet cluster our knowledge of the pods would look old for ever;
 //! - it saves the packages of `kube-runtime` (considered 2026-11).
 
+mod credentials;
 mod error;
 mod service;
 mod settings;
@@ -30,7 +31,8 @@ pub use error::{CallError, Failure};
 pub use service::CallObserver;
 pub use settings::{ApiAccess, ClientCertificate, KubeSettings, PodAccess, SettingsError};
 
-use service::{Metered, Reloading};
+use credentials::Reloading;
+use service::Metered;
 
 /// Our name in `managedFields`, so that a change of `replicas` can be traced to us.
 pub const FIELD_MANAGER: &str = "rayscaler";
