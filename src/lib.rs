@@ -23,6 +23,8 @@
 //! Without the feature `sidecar` only the core is built: values, policies, engine, configuration.
 
 #[cfg(feature = "sidecar")]
+pub mod act;
+#[cfg(feature = "sidecar")]
 pub mod clock;
 pub mod config;
 pub mod model;

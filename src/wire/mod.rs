@@ -2,6 +2,7 @@
 
 mod field;
 pub mod gcs;
+pub mod kube_client;
 pub mod pod;
 pub mod raycluster;
 
