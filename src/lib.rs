@@ -22,6 +22,9 @@
 //!
 //! Without the feature `sidecar` only the core is built: values, policies, engine, configuration.
 
+pub mod engine;
 pub mod model;
 #[cfg(feature = "sidecar")]
 pub mod observe;
+pub mod placement;
+pub mod policy;
