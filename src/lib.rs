@@ -27,8 +27,11 @@ pub mod act;
 #[cfg(feature = "sidecar")]
 pub mod clock;
 pub mod config;
+pub mod engine;
 pub mod model;
 #[cfg(feature = "sidecar")]
 pub mod observe;
+pub mod placement;
+pub mod policy;
 #[cfg(feature = "sidecar")]
 pub mod wire;

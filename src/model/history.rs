@@ -3,7 +3,7 @@
 //! Only [`History::absorb`] changes it, and times are recorded when something succeeded, not when
 //! it was decided: a patch that failed starts no cool-down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,10 @@ pub struct History {
     pub stopped_since: BTreeMap<PodName, Timestamp>,
     /// Since when a name without a pod has stood in `workersToDelete`.
     pub listed_without_pod_since: BTreeMap<PodName, Timestamp>,
+    /// Names that stood in `workersToDelete` while their pod was there: once it is gone, the
+    /// operator has acted and the name may go at once.
+    #[serde(default)]
+    pub named_seen: BTreeSet<PodName>,
     /// When a group was last scaled up.
     pub scaled_up_at: BTreeMap<WorkerGroupName, Timestamp>,
     /// When a group was last scaled down.
@@ -134,7 +138,11 @@ impl History {
             .groups
             .iter()
             .flat_map(|group| &group.workers_to_delete);
-        let absent: Vec<&PodName> = listed.filter(|pod| !pods.contains_key(pod)).collect();
+        let (present, absent): (BTreeSet<&PodName>, BTreeSet<&PodName>) =
+            listed.partition(|pod| pods.contains_key(pod));
+        self.named_seen
+            .retain(|pod| present.contains(pod) || absent.contains(pod));
+        self.named_seen.extend(present.into_iter().cloned());
         self.listed_without_pod_since
             .retain(|pod, _| absent.contains(&pod));
         for pod in absent {

@@ -1,0 +1,268 @@
+//! The decision: a chain of policies, and what no policy can switch off.
+//!
+//! `decide` is a pure function of snapshot, history and moment. It has no errors: demand that
+//! cannot be served, input that is missing and groups that cannot be understood are answers.
+#![deny(clippy::disallowed_types)]
+
+mod apply;
+mod finish;
+pub mod invariants;
+mod settings;
+mod settle;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::{ClusterSnapshot, History, ScaleDecision, Timestamp};
+use crate::policy::{Plan, Policy, PolicyContext, Registry, Stage, policies};
+
+pub use apply::apply;
+pub use settings::EngineSettings;
+
+/// Names one policy of the chain, and its settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainEntry {
+    /// The policy.
+    pub name: String,
+    /// Its settings; `null` for the defaults.
+    #[serde(default)]
+    pub settings: Value,
+}
+
+impl ChainEntry {
+    /// Returns an entry with the default settings.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            settings: Value::Null,
+        }
+    }
+
+    /// Returns the default chain: all policies of this crate.
+    #[must_use]
+    pub fn defaults() -> Vec<Self> {
+        policies().map(|entry| Self::of(entry.name)).collect()
+    }
+}
+
+/// Says what is wrong with an entry of the chain.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("policies[{index}] `{policy}`: {problem}")]
+pub struct BuildError {
+    /// Position in the chain.
+    pub index: usize,
+    /// The name that was given.
+    pub policy: String,
+    /// What is wrong, with what would be accepted.
+    pub problem: String,
+}
+
+struct Link {
+    name: String,
+    stage: Stage,
+    policy: Box<dyn Policy>,
+}
+
+/// Decides; built once and immutable.
+pub struct Engine {
+    chain: Vec<Link>,
+    settings: EngineSettings,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.chain().collect();
+        f.debug_struct("Engine")
+            .field("chain", &names)
+            .field("settings", &self.settings)
+            .finish()
+    }
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        let registry = Registry::default();
+        // The default settings always build; a test holds that.
+        Self::new(&ChainEntry::defaults(), &registry).unwrap_or_else(|_| Self {
+            chain: Vec::new(),
+            settings: EngineSettings::default(),
+        })
+    }
+}
+
+impl Engine {
+    /// Builds the chain: stages in their order, inside a stage as given.
+    ///
+    /// # Errors
+    ///
+    /// Every entry that cannot be built: unknown or repeated names, and settings with mistakes.
+    pub fn new(chain: &[ChainEntry], registry: &Registry) -> Result<Self, Vec<BuildError>> {
+        let mut links = Vec::new();
+        let mut errors = Vec::new();
+        let mut names = BTreeSet::new();
+        for (index, entry) in chain.iter().enumerate() {
+            let link = if names.insert(entry.name.as_str()) {
+                build(entry, registry)
+            } else {
+                Err("stands in the chain twice; each policy may stand once".to_owned())
+            };
+            match link {
+                Ok(link) => links.push(link),
+                Err(problem) => {
+                    let policy = entry.name.clone();
+                    errors.push(BuildError {
+                        index,
+                        policy,
+                        problem,
+                    });
+                }
+            }
+        }
+        links.sort_by_key(|link| link.stage);
+        if errors.is_empty() {
+            Ok(Self {
+                chain: links,
+                settings: EngineSettings::default(),
+            })
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// Returns the engine with other settings.
+    #[must_use]
+    pub fn with_settings(mut self, settings: EngineSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Returns the names of the chain, in the order in which they run.
+    pub fn chain(&self) -> impl Iterator<Item = &str> {
+        self.chain.iter().map(|link| link.name.as_str())
+    }
+
+    /// Decides what every group should be.
+    ///
+    /// Deciding again after the decision is applied changes nothing.
+    #[must_use]
+    pub fn decide(
+        &self,
+        snapshot: &ClusterSnapshot,
+        history: &History,
+        now: Timestamp,
+    ) -> ScaleDecision {
+        let ctx = PolicyContext {
+            snapshot,
+            history,
+            now,
+        };
+        let decision = self.decide_once(ctx);
+        settle::settle(self, ctx, decision)
+    }
+
+    fn decide_once(&self, ctx: PolicyContext<'_>) -> ScaleDecision {
+        let gate = finish::gate(ctx, &self.settings);
+        if gate.is_closed {
+            return finish::nothing(ctx, gate);
+        }
+        let mut plan = Plan::new(ctx);
+        if !gate.may_remove {
+            plan.forbid_removals();
+        }
+        for link in &self.chain {
+            plan.set_author(&link.name);
+            link.policy.apply(ctx, &mut plan);
+        }
+        plan.set_author("engine");
+        finish::conclude(ctx, plan, gate, &self.settings)
+    }
+}
+
+fn build(entry: &ChainEntry, registry: &Registry) -> Result<Link, String> {
+    let Some(known) = registry.get(&entry.name) else {
+        let names: Vec<&str> = registry.iter().map(|entry| entry.name).collect();
+        return Err(format!("unknown policy; accepted are {}", names.join(", ")));
+    };
+    let policy = (known.build)(&entry.settings).map_err(|problem| format!("settings.{problem}"))?;
+    Ok(Link {
+        name: entry.name.clone(),
+        stage: known.stage,
+        policy,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ChainEntry, Engine};
+    use crate::policy::{Registry, policies};
+    use serde_json::json;
+
+    #[test]
+    fn the_default_chain_builds_and_runs_in_stage_order() {
+        let engine = Engine::default();
+        let names: Vec<&str> = engine.chain().collect();
+        assert_eq!(names.len(), policies().count());
+        assert_eq!(names.first(), Some(&"group_priority"));
+        assert_eq!(names.last(), Some(&"idle"));
+    }
+
+    #[test]
+    fn a_stage_wins_over_the_order_in_the_configuration() {
+        let chain = ["idle", "demand", "minimum", "gangs"].map(ChainEntry::of);
+        let engine = Engine::new(&chain, &Registry::default()).expect("valid");
+        assert_eq!(
+            engine.chain().collect::<Vec<_>>(),
+            ["minimum", "demand", "gangs", "idle"]
+        );
+    }
+
+    #[test]
+    fn all_mistakes_of_a_chain_are_returned() {
+        let mut wrong = ChainEntry::of("idle");
+        wrong.settings = json!({"timeout": "soon", "tiemout": "1s"});
+        let mut caps = ChainEntry::of("maximum");
+        caps.settings = json!({"resources_max": {"CPU": -1}});
+        let chain = [
+            ChainEntry::of("demnad"),
+            wrong,
+            caps,
+            ChainEntry::of("demand"),
+            ChainEntry::of("demand"),
+        ];
+        let errors = Engine::new(&chain, &Registry::default()).expect_err("mistakes");
+        let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(errors.len(), 4, "{text:#?}");
+        assert!(text[0].starts_with("policies[0] `demnad`: unknown policy; accepted are"));
+        assert!(text[1].contains("tiemout: unknown field") && text[1].contains("timeout: `soon`"));
+        assert!(text[2].contains("resources_max.CPU: -1"));
+        assert!(text[3].starts_with("policies[4] `demand`: stands in the chain twice"));
+    }
+
+    #[test]
+    fn the_defaults_that_are_shown_are_accepted() {
+        for entry in policies() {
+            let defaults = (entry.default_settings)();
+            assert!(
+                (entry.build)(&defaults).is_ok(),
+                "{}: {defaults}",
+                entry.name
+            );
+            let unknown = json!({"nonsense": 1});
+            assert!(
+                (entry.build)(&unknown).is_err(),
+                "{} accepts anything",
+                entry.name
+            );
+            assert!(
+                (entry.schema)()
+                    .as_object()
+                    .is_some_and(|schema| schema.contains_key("type"))
+            );
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Ceilings over all groups together.
+
+use std::collections::BTreeMap;
+
+use crate::model::{ResourceMap, ResourceName};
+
+/// Caps what all worker groups together may have; without entries nothing is capped.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Caps {
+    /// Worker nodes, never more.
+    pub nodes_max: Option<u64>,
+    /// Resources of all worker nodes together, never more.
+    pub resources_max: ResourceMap,
+}
+
+impl Caps {
+    /// Returns whether anything is capped.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.nodes_max.is_some() || !self.resources_max.is_empty()
+    }
+}
+
+/// Counts what the worker groups have against the caps.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Usage {
+    pub(super) caps: Caps,
+    nodes: u128,
+    resources: BTreeMap<ResourceName, i128>,
+}
+
+impl Usage {
+    /// Adds `times` nodes with `total` each.
+    pub(super) fn add(&mut self, total: &ResourceMap, times: u64) {
+        self.nodes = self.nodes.saturating_add(u128::from(times));
+        for (name, amount) in total.iter() {
+            let sum = self.resources.entry(name.clone()).or_default();
+            *sum = sum.saturating_add(i128::from(amount.units()).saturating_mul(i128::from(times)));
+        }
+    }
+
+    /// Takes `times` nodes with `total` each out again.
+    pub(super) fn remove(&mut self, total: &ResourceMap, times: u64) {
+        self.nodes = self.nodes.saturating_sub(u128::from(times));
+        for (name, amount) in total.iter() {
+            let sum = self.resources.entry(name.clone()).or_default();
+            *sum = sum.saturating_sub(i128::from(amount.units()).saturating_mul(i128::from(times)));
+        }
+    }
+
+    /// Returns how many more replicas the caps allow, each made of hosts with a total and a count.
+    pub(super) fn room(&self, hosts: &[(&ResourceMap, u64)]) -> u64 {
+        let nodes: u128 = hosts.iter().map(|(_, count)| u128::from(*count)).sum();
+        let mut room = u128::from(u64::MAX);
+        if let Some(max) = self.caps.nodes_max {
+            room = room.min(u128::from(max).saturating_sub(self.nodes) / nodes.max(1));
+        }
+        for (name, max) in self.caps.resources_max.iter() {
+            let each: i128 = hosts
+                .iter()
+                .map(|(total, count)| {
+                    i128::from(total.get(name.as_str()).units()).saturating_mul(i128::from(*count))
+                })
+                .sum();
+            if each > 0 {
+                let have = self.resources.get(name).copied().unwrap_or(0);
+                let left = i128::from(max.units()).saturating_sub(have).max(0);
+                room = room.min(u128::try_from(left / each).unwrap_or(0));
+            }
+        }
+        u64::try_from(room).unwrap_or(u64::MAX)
+    }
+}

@@ -1,0 +1,61 @@
+//! What is said about demand that found no place.
+
+use crate::model::{ClusterSnapshot, LabelOperator, ResourceRequest, Unserved};
+
+use super::Plan;
+
+/// Returns a request as people read it.
+pub(super) fn describe(request: &ResourceRequest) -> String {
+    let mut text = request.resources.to_string();
+    let selectors = request
+        .selectors
+        .iter()
+        .filter(|selector| !selector.constraints.is_empty());
+    for (at, selector) in selectors.enumerate() {
+        text.push_str(if at == 0 { " with " } else { " or " });
+        let parts = selector.constraints.iter().map(|constraint| {
+            let operator = match constraint.operator {
+                LabelOperator::In => "in",
+                LabelOperator::NotIn => "not in",
+                LabelOperator::Unknown => "?",
+            };
+            format!(
+                "{} {operator} [{}]",
+                constraint.key,
+                constraint.values.join(", ")
+            )
+        });
+        text.push_str(&parts.collect::<Vec<_>>().join(" and "));
+    }
+    text
+}
+
+/// Says what could not be served.
+pub(super) struct Missing<'a> {
+    pub(super) what: String,
+    pub(super) class: &'a str,
+    pub(super) count: u64,
+    /// The request that decides.
+    pub(super) request: &'a ResourceRequest,
+}
+
+/// Reports demand that found no place; returns whether it is infeasible for ever.
+///
+/// A skipped group might be the one it was made for, so that nothing is infeasible while there is one.
+pub(super) fn report(snapshot: &ClusterSnapshot, plan: &mut Plan, missing: Missing<'_>) -> bool {
+    let fit = plan.pool().explain(missing.request);
+    let is_infeasible = fit.code == "infeasible" && snapshot.skipped.is_empty();
+    let code = if fit.code == "infeasible" && !is_infeasible {
+        "group_skipped"
+    } else {
+        fit.code
+    };
+    plan.unserved(Unserved {
+        what: missing.what,
+        class: missing.class.to_owned(),
+        count: missing.count,
+        code: code.to_owned(),
+        detail: fit.detail,
+    });
+    is_infeasible
+}

@@ -1,0 +1,158 @@
+//! The draft for one group: a target, and who changed it why.
+
+use std::collections::BTreeSet;
+
+use crate::model::{Reason, RemovalCause, ReplicaBounds, ReplicaName, ReplicaRemoval, WorkerGroup};
+use crate::placement::{GroupCensus, ReplicaHealth, ReplicaState};
+
+/// Longest detail of a merged reason, in bytes; a log line must stay readable.
+const DETAIL_MAX: usize = 200;
+
+/// Holds the draft for one group.
+///
+/// Units: replicas.
+#[derive(Debug, Clone)]
+pub struct GroupPlan {
+    pub(super) from: u32,
+    pub(super) target: u32,
+    pub(super) bounds: ReplicaBounds,
+    pub(super) live: Vec<ReplicaState>,
+    pub(super) to_come: u32,
+    pub(super) launched: u32,
+    pub(super) removals: Vec<ReplicaRemoval>,
+    pub(super) removed: BTreeSet<ReplicaName>,
+    pub(super) reasons: Vec<Reason>,
+}
+
+impl GroupPlan {
+    pub(super) fn new(group: &WorkerGroup, census: GroupCensus) -> Self {
+        let mut plan = Self {
+            from: group.replicas,
+            target: group.replicas,
+            bounds: group.bounds,
+            live: census.live,
+            to_come: census.to_come,
+            launched: 0,
+            removals: Vec::new(),
+            removed: BTreeSet::new(),
+            reasons: Vec::new(),
+        };
+        let code = if census.wanted > group.replicas {
+            "minimum"
+        } else {
+            "maximum"
+        };
+        plan.change("engine", code, census.wanted, "replicas was out of bounds");
+        plan.change(
+            "engine",
+            "replicas_repaired",
+            census.base,
+            "more replicas live than asked for",
+        );
+        plan
+    }
+
+    /// Returns `replicas` as the RayCluster has it.
+    #[must_use]
+    pub fn replicas_from(&self) -> u32 {
+        self.from
+    }
+
+    /// Returns `replicas` as this draft has it.
+    #[must_use]
+    pub fn replicas_to(&self) -> u32 {
+        self.target
+    }
+
+    /// Returns the bounds.
+    #[must_use]
+    pub fn bounds(&self) -> ReplicaBounds {
+        self.bounds
+    }
+
+    /// Returns the replicas with pods that stay.
+    pub fn staying(&self) -> impl Iterator<Item = &ReplicaState> {
+        self.live
+            .iter()
+            .filter(|replica| !self.removed.contains(&replica.name))
+    }
+
+    /// Returns what leaves.
+    #[must_use]
+    pub fn removals(&self) -> &[ReplicaRemoval] {
+        &self.removals
+    }
+
+    /// Returns how many replicas without a pod so far were asked for earlier.
+    #[must_use]
+    pub fn to_come(&self) -> u32 {
+        self.to_come
+    }
+
+    /// Returns how many replicas this draft launches.
+    #[must_use]
+    pub fn launched(&self) -> u32 {
+        self.launched
+    }
+
+    /// Returns how many replicas are or will be capacity.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        let alive = self
+            .staying()
+            .filter(|replica| replica.health == ReplicaHealth::Capacity);
+        let alive = u32::try_from(alive.count()).unwrap_or(u32::MAX);
+        alive
+            .saturating_add(self.to_come)
+            .saturating_add(self.launched)
+    }
+
+    pub(super) fn change(&mut self, policy: &str, code: &str, to: u32, detail: &str) {
+        let from = std::mem::replace(&mut self.target, to);
+        if from == to {
+            return;
+        }
+        let same = self.reasons.last_mut().filter(|last| {
+            last.policy == policy && last.code == code && (last.to > last.from) == (to > from)
+        });
+        if let Some(last) = same {
+            last.to = to;
+            if !detail.is_empty() && last.detail.len() < DETAIL_MAX {
+                last.detail = format!("{}; {detail}", last.detail);
+            } else if !last.detail.ends_with("...") {
+                last.detail.push_str(" ...");
+            }
+            return;
+        }
+        self.reasons.push(Reason {
+            policy: policy.to_owned(),
+            code: code.to_owned(),
+            from,
+            to,
+            detail: detail.to_owned(),
+        });
+    }
+
+    /// Takes back removals that are only wishes, the last first; returns how many.
+    pub(super) fn take_back(&mut self, most: u32) -> u32 {
+        let mut taken = 0;
+        while taken < most {
+            let idle = |removal: &ReplicaRemoval| removal.cause == RemovalCause::Idle;
+            let Some(at) = self.removals.iter().rposition(idle) else {
+                break;
+            };
+            let removal = self.removals.remove(at);
+            self.removed.remove(&removal.replica);
+            taken += 1;
+        }
+        taken
+    }
+
+    /// Gives the draft up: the group stays as it is.
+    pub(super) fn revert(&mut self) {
+        self.target = self.from;
+        self.reasons.clear();
+        self.removals.clear();
+        self.removed.clear();
+    }
+}

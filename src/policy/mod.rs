@@ -1,0 +1,68 @@
+//! The rules, one file each: a chain of policies edits a draft, the [`Plan`].
+//!
+//! A policy is built once from its settings and keeps no state; what may be remembered is in
+//! `History`. The registry can be extended from outside the crate, see [`Registry::register`].
+//!
+//! # Why there is a stage before proposing
+//!
+//! What the RayCluster itself demands (minimum, lowered maximum, pods without a raylet) comes
+//! before any demand is looked at, as in Ray: nodes that leave must not take requests. Its limits
+//! are known to placing, so that no later rule can exceed them. `stopped`, `minimum` and
+//! `maximum` are therefore in a stage of their own, `Settle`, rather than among the proposals.
+#![deny(clippy::disallowed_types)]
+
+mod constraint;
+mod demand;
+mod explain;
+mod gangs;
+mod gpu_sparing;
+mod group_plan;
+mod group_priority;
+mod idle;
+mod maximum;
+mod minimum;
+mod plan;
+mod registry;
+mod settings;
+mod stopped;
+mod upscaling_mode;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{ClusterSnapshot, History, Timestamp};
+
+pub use group_plan::GroupPlan;
+pub use plan::{Claim, Plan, Release};
+pub use registry::{PolicyEntry, Registry, policies};
+pub use settings::{HumanDuration, parse, schema_of, value_of};
+
+/// Orders the chain; inside a stage the configuration decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Applies what the RayCluster itself demands, and sets how groups are chosen.
+    Settle,
+    /// Raises groups for demand.
+    Propose,
+    /// Reshapes what was proposed.
+    Shape,
+    /// Holds back what must not happen.
+    Guard,
+}
+
+/// Holds what a policy may look at.
+#[derive(Debug, Clone, Copy)]
+pub struct PolicyContext<'a> {
+    /// The facts.
+    pub snapshot: &'a ClusterSnapshot,
+    /// What is remembered.
+    pub history: &'a History,
+    /// The moment of the decision.
+    pub now: Timestamp,
+}
+
+/// Edits the draft of a decision.
+pub trait Policy: Send + Sync {
+    /// Applies the rule.
+    fn apply(&self, ctx: PolicyContext<'_>, plan: &mut Plan);
+}
