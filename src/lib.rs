@@ -22,6 +22,8 @@
 //!
 //! Without the feature `sidecar` only the core is built: values, policies, engine, configuration.
 
+#[cfg(feature = "sandbox")]
+pub mod embedded;
 pub mod model;
 #[cfg(feature = "sidecar")]
 pub mod observe;
