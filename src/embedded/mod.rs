@@ -4,6 +4,7 @@
 //! no clock and roll no dice: time comes from a [`Now`], names from a seed.
 
 pub mod operator;
+pub mod pods;
 
 use crate::model::Timestamp;
 use futures_util::{Stream, StreamExt};

@@ -10,7 +10,6 @@ use kube::api::{Api, DynamicObject};
 use kube::runtime::watcher::{Config, Event};
 use kube::{Client, Resource, ResourceExt};
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -19,15 +18,10 @@ const BACKOFF_MIN_MS: u64 = 5;
 /// The longest delay after failed passes.
 const BACKOFF_MAX_MS: u64 = 1_000_000;
 
-/// Serves the RayClusters of one namespace until `shutdown` is done.
+/// Serves the RayClusters of one namespace until it is dropped.
 ///
 /// One pass at a time, whatever the cluster; what changes during a pass is seen by the next one.
-pub async fn run(
-    client: Client,
-    settings: Settings,
-    now: Now,
-    shutdown: impl Future<Output = ()> + Send,
-) {
+pub async fn run(client: Client, settings: Settings, now: Now) {
     let (namespace, resource) = (settings.namespace.clone(), ray_cluster_resource());
     let clusters: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
@@ -35,7 +29,6 @@ pub async fn run(
     let mut pods = pin!(watched(pods, Config::default().labels(CLUSTER_LABEL)));
     let mut operator = Operator::new(client, settings, now.clone());
     let mut queue = Queue::default();
-    let mut shutdown = pin!(shutdown);
     loop {
         let next = queue.next();
         let wait_ms = next
@@ -43,17 +36,13 @@ pub async fn run(
             .map_or(u64::MAX, |(_, due)| due.millis_since(now()));
         tokio::select! {
             biased;
-            () = &mut shutdown => return,
             Some(event) = clusters.next() => queue.on_cluster(event, now()),
             Some(event) = pods.next() => queue.on_pod(event, now()),
             () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {
-                let Some((name, _)) = next else { continue };
-                let done = tokio::select! {
-                    biased;
-                    () = &mut shutdown => return,
-                    done = operator.reconcile(&name) => done,
-                };
-                queue.on_pass(&name, &done, now());
+                if let Some((name, _)) = next {
+                    let done = operator.reconcile(&name).await;
+                    queue.on_pass(&name, &done, now());
+                }
             }
         }
     }

@@ -276,7 +276,10 @@ mod tests {
             refusal(&[v2.clone(), switch.clone()]),
             Some("Spec".to_owned())
         );
-        assert_eq!(refusal(std::slice::from_ref(&idle)), Some("Spec".to_owned()));
+        assert_eq!(
+            refusal(std::slice::from_ref(&idle)),
+            Some("Spec".to_owned())
+        );
         assert_eq!(refusal(&[idle.clone(), v2.clone()]), None);
         assert_eq!(refusal(&[idle, switch.clone()]), None);
         assert_eq!(
