@@ -11,6 +11,7 @@ pub mod kube;
 pub mod kube_binaries;
 pub mod process;
 pub mod raycluster;
+pub mod real_pods;
 pub mod stand_ins;
 
 use rayscaler::embedded::Now;
