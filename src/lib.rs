@@ -27,6 +27,8 @@ pub mod act;
 #[cfg(feature = "sidecar")]
 pub mod clock;
 pub mod config;
+#[cfg(feature = "sandbox")]
+pub mod embedded;
 pub mod engine;
 pub mod model;
 #[cfg(feature = "sidecar")]

@@ -2,23 +2,18 @@
 
 mod support;
 
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
-use kube::api::{Api, ListParams, PostParams};
-use serde_json::json;
-use support::kube::KubeApi;
+use rayscaler::embedded::pods::Pretend;
+use support::raycluster::{Group, Manifest};
+use support::stand_ins::StandIns;
 
 #[tokio::test]
-async fn a_service_account_without_a_role_may_do_nothing() {
-    let api = KubeApi::shared().await;
-    let namespace = api.new_namespace().await;
-    let accounts: Api<ServiceAccount> = Api::namespaced(api.admin_client().await, &namespace);
-    let account = serde_json::from_value(json!({"metadata": {"name": "a"}})).unwrap();
-    accounts
-        .create(&PostParams::default(), &account)
-        .await
-        .unwrap();
-    let token = api.sidecar_token(&namespace, "a").await;
-    let pods: Api<Pod> = Api::namespaced(api.client_for(&token).await, &namespace);
-    let answer = pods.list(&ListParams::default()).await.unwrap_err();
-    assert!(answer.to_string().contains("forbidden"), "{answer}");
+async fn named_workers_go_and_raised_replicas_come() {
+    let stand_ins = StandIns::start(Pretend::default()).await;
+    let manifest = Manifest::new("c").group(Group::new("g").replicas(3, 0, 5));
+    let cluster = stand_ins.create(&manifest).await;
+    let names = cluster.wait_for_pods("g", 3).await;
+    cluster.scale(0, 2, &names[..1]).await;
+    assert_eq!(cluster.wait_for_pods("g", 2).await, names[1..]);
+    cluster.scale(0, 4, &[]).await;
+    cluster.wait_for_pods("g", 4).await;
 }

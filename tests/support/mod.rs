@@ -10,8 +10,15 @@
 pub mod kube;
 pub mod kube_binaries;
 pub mod process;
+pub mod raycluster;
+pub mod real_pods;
+pub mod stand_ins;
 
+use rayscaler::embedded::Now;
+use rayscaler::model::Timestamp;
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Returns an environment variable that steers the tests.
 #[expect(
@@ -42,3 +49,15 @@ pub mod process;
 pub mod ray;
 pub mod ray_venv;
 pub mod wait;
+
+/// Returns what tells the stand-ins the time.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests with real components run in real time"
+)]
+pub fn now() -> Now {
+    Arc::new(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        Timestamp::from_ms(i64::try_from(since.as_millis()).unwrap())
+    })
+}

@@ -140,6 +140,11 @@ impl Running {
         *self.exited.borrow()
     }
 
+    /// Returns what tells the exit code, once there is one.
+    pub fn exited(&self) -> watch::Receiver<Option<i32>> {
+        self.exited.clone()
+    }
+
     /// Sends a signal, such as `TERM`, to the program alone.
     pub fn signal(&self, name: &str) {
         let mut input = self.input.lock().unwrap();
