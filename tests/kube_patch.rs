@@ -66,6 +66,7 @@ fn snapshot(stored: &Value, pods: &[(&str, &str)]) -> ClusterSnapshot {
 fn node(group: &str, name: &str) -> Node {
     Node {
         name: name.into(),
+        raylet_address: None,
         node_id: None,
         kind: NodeKind::Worker,
         group: group.into(),

@@ -2,9 +2,9 @@
 
 use super::access::Access;
 use super::object_watch::Now;
-use super::pace::PollBounds;
 use super::pods::{PodChange, PodWatch};
 use super::raycluster_follow::{RayClusterChange, RayClusterFollow};
+use super::raycluster_pace::PollBounds;
 use crate::wire::kube_client::{CallError, Failure, KubeClient};
 use crate::wire::raycluster::RayClusterError;
 

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Sleep;
 
-use super::pace::pause_after;
+use super::raycluster_pace::pause_after;
 use crate::model::Timestamp;
 use crate::wire::kube_client::{CallError, EventStream, Failure, KubeClient};
 

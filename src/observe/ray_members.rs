@@ -62,22 +62,13 @@ impl Members {
         let somebody_is_new = alive.iter().any(|id| !self.alive.contains_key(id));
         if somebody_is_new && is_due(self.asked_at, ASK_AGAIN_MS) {
             self.asked_at = Some(now);
-            let request = rpc::GetAllNodeInfoRequest {
-                limit: None,
-                state_filter: Some(rpc::gcs_node_info::GcsNodeState::Alive.into()),
-            };
-            if let Ok(reply) = gcs.get_all_node_info(request).await {
+            if let Ok(reply) = gcs.get_all_node_info().await {
                 self.take_in(&reply, &alive);
             }
         }
         if alive.len() > 1 && is_due(self.drivers_at, DRIVERS_EVERY_MS) {
             self.drivers_at = Some(now);
-            let request = rpc::GetAllJobInfoRequest {
-                limit: None,
-                skip_submission_job_info_field: Some(true),
-                skip_is_running_tasks_field: Some(true),
-            };
-            if let Ok(reply) = gcs.get_all_job_info(request).await {
+            if let Ok(reply) = gcs.get_all_job_info().await {
                 let running = reply.job_info_list.into_iter().filter(|job| !job.is_dead);
                 self.driver_ips = running.map(|job| job.driver_ip_address).collect();
             }

@@ -13,7 +13,7 @@ use tokio::time::Sleep;
 
 use super::cluster::{ClusterError, ClusterName, FollowSettings};
 use super::object_watch::{Now, ObjectWatch, Scope, Told, Watched, query_value};
-use super::pace::{Answer, Pace};
+use super::raycluster_pace::{Answer, Pace};
 use crate::model::Timestamp;
 use crate::wire::kube_client::{CallError, Failure, KubeClient};
 use crate::wire::raycluster::RayCluster;

@@ -7,12 +7,17 @@
 )]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "test")]
 
+pub mod certificates;
 pub mod kube;
 pub mod kube_binaries;
 pub mod process;
+pub mod ray;
+pub mod ray_process;
+pub mod ray_venv;
 pub mod raycluster;
 pub mod real_pods;
 pub mod stand_ins;
+pub mod wait;
 
 use rayscaler::embedded::Now;
 use rayscaler::model::Timestamp;
@@ -37,18 +42,6 @@ pub fn free_port() -> u16 {
         .unwrap()
         .port()
 }
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test binary uses its own part of this"
-)]
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "test")]
-
-pub mod certificates;
-pub mod process;
-pub mod ray;
-pub mod ray_venv;
-pub mod wait;
 
 /// Returns what tells the stand-ins the time.
 #[expect(

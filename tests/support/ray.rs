@@ -1,6 +1,6 @@
 //! Runs real Ray: a head, workers and drivers, each with processes of its own on loopback addresses.
 
-use super::process::ProcessTree;
+use super::ray_process::ProcessTree;
 pub use super::ray_venv::RayVersion;
 use super::wait::{eventually, free_port};
 use rayscaler::wire::gcs::ray::rpc::gcs_node_info::GcsNodeState;

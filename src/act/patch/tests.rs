@@ -40,6 +40,7 @@ fn pods(names: &[&str]) -> Vec<PodName> {
 fn node(group: &str, name: &str, status: NodeStatus) -> Node {
     Node {
         name: name.into(),
+        raylet_address: None,
         node_id: None,
         kind: if group == WorkerGroupName::HEAD {
             NodeKind::Head
