@@ -22,7 +22,11 @@
 //!
 //! Without the feature `sidecar` only the core is built: values, policies, engine, configuration.
 
+#[cfg(feature = "sidecar")]
+pub mod cli;
 pub mod config;
 pub mod model;
 #[cfg(feature = "sidecar")]
 pub mod observe;
+#[cfg(feature = "sidecar")]
+pub mod runtime;
