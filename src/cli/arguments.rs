@@ -1,7 +1,7 @@
 //! Our own options, and what they come to together with the environment.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -9,7 +9,7 @@ use clap_complete::Shell;
 
 use super::argv::{Invocation, UsageError};
 use super::shell::Lookup;
-use crate::config::{Environment, LogFormat, LogLevel, Overrides};
+use crate::config::{Environment, LogFormat, LogLevel, METRICS_PORT, Overrides};
 use crate::runtime::supervisor::Lineage;
 use crate::runtime::{RunOptions, Variables};
 
@@ -156,9 +156,9 @@ pub struct CompletionsArguments {
 /// Options of `health`.
 #[derive(Debug, PartialEq, Eq, Args)]
 pub struct HealthArguments {
-    /// Where rayscaler listens
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:44217")]
-    pub address: SocketAddr,
+    /// Where rayscaler listens [default: 127.0.0.1 with the port of AUTOSCALER_METRIC_PORT, else 44217]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub address: Option<SocketAddr>,
     /// What to ask
     #[arg(long, value_name = "PATH", default_value = "/readyz")]
     pub path: String,
@@ -245,6 +245,13 @@ pub fn run_options(arguments: RunArguments, lookup: Lookup<'_>) -> Result<RunOpt
     })
 }
 
+/// Returns where a running rayscaler listens, as far as flag and environment tell.
+pub(super) fn admin_address(flag: Option<SocketAddr>, lookup: Lookup<'_>) -> SocketAddr {
+    let port = Environment::read(lookup).overrides.metrics_port;
+    let address = (Ipv4Addr::LOCALHOST, port.unwrap_or(METRICS_PORT));
+    flag.unwrap_or_else(|| SocketAddr::from(address))
+}
+
 /// Returns the config file: the flag's, else that of `RAYSCALER_CONFIG`.
 pub(super) fn config_path(flag: Option<PathBuf>, lookup: Lookup<'_>) -> Option<PathBuf> {
     let variable = || lookup("RAYSCALER_CONFIG").filter(|path| !path.is_empty());
@@ -306,6 +313,18 @@ mod tests {
         assert_eq!(options.cluster_name, "from-environment");
         assert_eq!(options.overrides.log_level, Some(LogLevel::Warn));
         assert_eq!(options.overrides.dry_run, Some(true));
+    }
+
+    #[test]
+    fn health_asks_where_the_environment_puts_the_port() {
+        let address = |flag: Option<&str>, port: Option<&str>| {
+            let lookup = |_: &str| port.map(str::to_owned);
+            let flag = flag.map(|flag| flag.parse().unwrap());
+            admin_address(flag, &lookup).to_string()
+        };
+        assert_eq!(address(None, None), "127.0.0.1:44217");
+        assert_eq!(address(None, Some("4000")), "127.0.0.1:4000");
+        assert_eq!(address(Some("10.0.0.1:1"), Some("4000")), "10.0.0.1:1");
     }
 
     #[test]

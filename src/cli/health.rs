@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::arguments::HealthArguments;
+use super::arguments::{HealthArguments, admin_address};
 
 /// A probe's own limit is one second unless somebody raised it.
 const DEADLINE: Duration = Duration::from_millis(900);
 
 /// Asks, and fails unless the answer is a success.
 pub(super) fn run(arguments: &HealthArguments) -> anyhow::Result<()> {
-    let url = format!("http://{}{}", arguments.address, arguments.path);
+    let address = admin_address(arguments.address, &super::variable);
+    let url = format!("http://{address}{}", arguments.path);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -10,7 +10,7 @@ use super::clock::Clock;
 use super::options::RunOptions;
 use super::reload::{ReloadError, ReloadOutcome, Reloader};
 use super::shutdown::Shutdown;
-use super::telemetry::Telemetry;
+use super::telemetry::{Telemetry, chain};
 use crate::config::{Config, PolicyCatalog};
 
 /// How often the config file is looked at; a ConfigMap takes a minute to arrive anyway.
@@ -86,7 +86,8 @@ fn greet(options: &RunOptions) {
         "started"
     );
     for notice in &options.notices {
-        warn!(variable = notice.variable, "{}", notice.detail);
+        let (variable, detail) = (notice.variable, &notice.detail);
+        warn!(variable, detail, "environment variable without effect");
     }
     for remark in &options.remarks {
         info!(remark, "part of the start command that is not run");
@@ -101,7 +102,8 @@ fn look(reloader: Option<&mut Reloader>, policies: &dyn PolicyCatalog) -> Option
             Some(*config)
         }
         ReloadOutcome::Refused(refused) => {
-            error!(error = %refused, "config file not used, the last good one stays");
+            let error = chain(&refused);
+            error!(error, "config file not used, the last good one stays");
             None
         }
     }

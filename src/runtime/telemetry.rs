@@ -3,6 +3,7 @@
 //! Level and form change while running. Levels are set per module by prefix and not by regular
 //! expression, which would cost a megabyte of the binary for nothing anybody asked for.
 
+use std::error::Error;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -106,6 +107,19 @@ impl fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Telemetry").finish_non_exhaustive()
     }
+}
+
+/// Returns an error with everything that caused it, as one text for the field `error`.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 /// Returns the levels: ours as asked, that of libraries two steps quieter.
