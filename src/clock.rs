@@ -9,7 +9,7 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use governor::clock::{Clock as GovernorClock, Reference};
+use governor::clock::Clock as GovernorClock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
@@ -79,37 +79,15 @@ impl Clock {
     }
 }
 
-/// A moment as `governor` counts it: nanoseconds since the clock was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SinceStart(Nanos);
-
-impl Reference for SinceStart {
-    fn duration_since(&self, earlier: Self) -> Nanos {
-        self.0.saturating_sub(earlier.0)
-    }
-
-    fn saturating_sub(&self, duration: Nanos) -> Self {
-        Self(self.0.saturating_sub(duration))
-    }
-}
-
-impl std::ops::Add<Nanos> for SinceStart {
-    type Output = Self;
-
-    fn add(self, other: Nanos) -> Self {
-        Self(self.0 + other)
-    }
-}
-
 impl GovernorClock for Clock {
-    type Instant = SinceStart;
+    type Instant = Nanos;
 
-    fn now(&self) -> SinceStart {
-        SinceStart(Nanos::from(self.elapsed()))
+    fn now(&self) -> Nanos {
+        Nanos::from(self.elapsed())
     }
 }
 
-type OnOurClock = RateLimiter<NotKeyed, InMemoryState, Clock, NoOpMiddleware<SinceStart>>;
+type OnOurClock = RateLimiter<NotKeyed, InMemoryState, Clock, NoOpMiddleware<Nanos>>;
 
 /// Lets something happen at most once in an interval, with a burst of two.
 #[derive(Debug)]

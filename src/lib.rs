@@ -25,6 +25,8 @@
 #[cfg(feature = "sidecar")]
 pub mod act;
 #[cfg(feature = "sidecar")]
+pub mod cli;
+#[cfg(feature = "sidecar")]
 pub mod clock;
 pub mod config;
 #[cfg(feature = "sandbox")]
@@ -35,5 +37,7 @@ pub mod model;
 pub mod observe;
 pub mod placement;
 pub mod policy;
+#[cfg(feature = "sidecar")]
+pub mod runtime;
 #[cfg(feature = "sidecar")]
 pub mod wire;

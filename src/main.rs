@@ -1,3 +1,7 @@
 //! The `rayscaler` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rayscaler::cli::start()
+}

@@ -233,3 +233,26 @@ fn the_schema_describes_every_setting() {
     );
     walk(&schema, "");
 }
+
+proptest::proptest! {
+    /// Pieces of the default file and of YAML's own signs, in any order: an answer and no panic, and
+    /// what is accepted once is accepted again.
+    #[test]
+    fn any_text_gets_an_answer(
+        picks in proptest::collection::vec((0_usize..80, 0_usize..12), 0..40),
+    ) {
+        let text = default_text();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("# ")).collect();
+        let signs = ["", "", "", "", " ", "- ", "{", "]", "\"", "&a ", "*a", "9999999999999999999"];
+        let mixed: Vec<String> = picks
+            .iter()
+            .map(|(line, sign)| format!("{}{}", lines[line % lines.len()], signs[*sign]))
+            .collect();
+        for text in [mixed.join("\n"), format!("{HEAD}{}", mixed.join("\n"))] {
+            if let Ok(config) = config::parse(&text, &OnePolicy) {
+                let written = serde_json::to_string(&config).unwrap();
+                proptest::prop_assert_eq!(config::parse(&written, &OnePolicy).unwrap(), config);
+            }
+        }
+    }
+}

@@ -52,7 +52,8 @@ fn in_order(
 }
 
 /// Returns whether a text is `HOST:PORT`, IPv6 in brackets.
-pub(super) fn is_host_and_port(text: &str) -> bool {
+#[must_use]
+pub fn is_host_and_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;
     };

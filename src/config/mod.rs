@@ -27,6 +27,7 @@ pub use duration::HumanDuration;
 pub use effective::Overrides;
 pub use environment::{Effect, Environment, Notice, STOCK_VARIABLES, StockVariable};
 pub use error::ConfigError;
+pub use limits::is_host_and_port;
 pub use output::{Admin, Log, LogFormat, LogLevel, METRICS_PORT, MonitorLog, Question, Report};
 pub use poll::{GcsPoll, Kubernetes, Poll, Ray, RayClusterPoll, RayletPoll};
 pub use scaling::{PolicyCatalog, PolicyChoice, Scaling, UpscalingMode};
