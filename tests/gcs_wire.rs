@@ -223,12 +223,15 @@ async fn the_oldest_ray_is_understood_too() {
     assert_load_at_the_raylet(&head, &head.raylets()).await;
 
     let worker = head.start_worker(WorkerOptions::named("small-0")).await;
-    let reply = client
-        .drain_node(drain(&worker.info.node_id))
-        .await
-        .unwrap();
-    // Two of the waiting tasks run there, or it was idle still; both are answers.
-    assert_eq!(reply.is_accepted, reply.rejection_reason_message.is_empty());
+    drop(driver);
+    worker
+        .wait_until(&client, |node| node.status() == NodeStatus::Idle)
+        .await;
+    let reply = client.drain_node(drain(&worker.info.node_id)).await;
+    assert!(reply.unwrap().is_accepted);
+    worker
+        .wait_until(&client, |node| node.status() == NodeStatus::Dead)
+        .await;
 }
 
 #[tokio::test]

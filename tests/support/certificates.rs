@@ -1,6 +1,6 @@
 //! Makes certificates for mutual TLS.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::fs;
 use std::net::UdpSocket;
 use std::path::Path;
@@ -15,6 +15,10 @@ impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Ray's TLS takes a certificate whose subject and issuer have one name for one that signed itself.
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "authority of a test");
         let key = KeyPair::generate().expect("key");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("authority");
         Self { issuer }

@@ -7,6 +7,7 @@ use rayscaler::wire::gcs::ray::rpc::gcs_node_info::GcsNodeState;
 use rayscaler::wire::gcs::ray::rpc::{GcsNodeInfo, autoscaler};
 use rayscaler::wire::gcs::{GcsClient, GcsSettings, RayletClient};
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -245,6 +246,18 @@ impl RayHead {
     fn new_file(&self, name: &str) -> PathBuf {
         let number = self.files.fetch_add(1, Ordering::Relaxed);
         self.dir.path().join(format!("{name}-{number}.log"))
+    }
+}
+
+impl Drop for RayHead {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.dir.path().join("head.log")).unwrap_or_default();
+            let last: Vec<&str> = log.lines().rev().take(20).collect();
+            for line in last.into_iter().rev() {
+                let _told = writeln!(std::io::stderr().lock(), "head: {line}");
+            }
+        }
     }
 }
 

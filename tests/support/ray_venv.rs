@@ -53,7 +53,8 @@ impl RayVersion {
         let environment = cache.join(format!("ray-{}", self.number()));
         let requirements =
             project.join(format!("tests/real/ray/requirements-{}.txt", self.number()));
-        let lock = File::create(environment.with_extension("lock")).expect("lock file");
+        let lock =
+            File::create(cache.join(format!("ray-{}.lock", self.number()))).expect("lock file");
         // Tests that run side by side wait for the first of them.
         lock.lock().expect("lock");
         // Copied last: an environment that was not finished has none.
