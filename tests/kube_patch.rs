@@ -114,7 +114,7 @@ fn planned(snapshot: &ClusterSnapshot, targets: &[(&str, u32)]) -> PatchPlan {
     plan(snapshot, &decision, &accepted).unwrap()
 }
 
-async fn act(access: &RayAccess) -> KubeAct {
+async fn act(access: &RayAccess<'_>) -> KubeAct {
     KubeAct::new(access.client().await, &access.namespace, CLUSTER)
 }
 

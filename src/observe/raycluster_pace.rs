@@ -83,7 +83,8 @@ impl Pace {
         }
         .max(min);
         let busy = took_ms.saturating_mul(IDLE_PER_BUSY);
-        Duration::from_millis(self.interval_ms.max(busy))
+        // One slow answer must not blind us for minutes: the upper bound holds whatever happens.
+        Duration::from_millis(self.interval_ms.max(busy).min(max.max(min)))
     }
 }
 
@@ -128,8 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn asking_takes_at_most_a_hundredth_of_the_time() {
-        assert_eq!(after(&mut pace(), Answer::Changed, 200), 20_000);
+    fn asking_takes_a_hundredth_of_the_time_within_the_bounds() {
+        assert_eq!(after(&mut pace(), Answer::Changed, 3), 1_000);
+        assert_eq!(after(&mut pace(), Answer::Changed, 20), 2_000);
+        assert_eq!(after(&mut pace(), Answer::Changed, 5_000), 5_000);
     }
 
     #[test]

@@ -17,22 +17,24 @@ use crate::support::kube::KubeApi;
 pub const CLUSTER: &str = "c";
 
 /// One namespace with a RayCluster in it.
-pub struct RayAccess {
-    pub api: &'static KubeApi,
+pub struct RayAccess<'a> {
+    pub api: &'a KubeApi,
     pub namespace: String,
     pub admin: kube::Client,
     folder: tempfile::TempDir,
     calls: Arc<Mutex<Vec<(&'static str, u16)>>>,
 }
 
-impl RayAccess {
+impl RayAccess<'static> {
     /// Makes a RayCluster with these `workerGroupSpecs`, and a Role with KubeRay's verbs and `extra` rules.
     pub async fn new(groups: &Value, extra: &[Value]) -> Self {
         Self::on(KubeApi::shared().await, groups, extra).await
     }
+}
 
+impl<'a> RayAccess<'a> {
     /// Does the same on an API server of the test's own.
-    pub async fn on(api: &'static KubeApi, groups: &Value, extra: &[Value]) -> Self {
+    pub async fn on(api: &'a KubeApi, groups: &Value, extra: &[Value]) -> Self {
         let access = Self {
             namespace: api.new_namespace().await,
             admin: api.admin_client().await,

@@ -192,3 +192,72 @@ async fn load_kubeconfig(paths: &[PathBuf]) -> Result<(kube::Config, Vec<PathBuf
     let config = kube::Config::from_custom_kubeconfig(merged, &options).await;
     Ok((config.map_err(wrong)?, files))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::{
+        ApiAccess, ClientCertificate, KubeClient, KubeSettings, PodAccess, SettingsError,
+    };
+    use super::stamps;
+
+    fn settings(folder: &Path, client_certificate: Option<ClientCertificate>) -> KubeSettings {
+        KubeSettings {
+            access: ApiAccess::Pod(PodAccess {
+                endpoint: "https://127.0.0.1:1".to_owned(),
+                token_path: folder.join("token"),
+                ca_path: folder.join("ca.crt"),
+                client_certificate,
+            }),
+            request_timeout: Duration::from_secs(1),
+        }
+    }
+
+    async fn connect(settings: &KubeSettings) -> Result<KubeClient, SettingsError> {
+        KubeClient::connect(settings, Arc::new(|_, _| {})).await
+    }
+
+    #[tokio::test]
+    async fn a_client_certificate_makes_the_token_optional() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["c".to_owned()]).unwrap();
+        let certificate = ClientCertificate {
+            certificate_path: folder.path().join("tls.crt"),
+            key_path: folder.path().join("tls.key"),
+        };
+        std::fs::write(folder.path().join("ca.crt"), made.cert.pem()).unwrap();
+        std::fs::write(&certificate.certificate_path, made.cert.pem()).unwrap();
+        std::fs::write(&certificate.key_path, made.signing_key.serialize_pem()).unwrap();
+        let with = settings(folder.path(), Some(certificate.clone()));
+        connect(&with).await.unwrap();
+
+        let without = connect(&settings(folder.path(), None)).await.unwrap_err();
+        let text = without.to_string();
+        assert!(
+            text.starts_with("cannot read `") && text.contains("token"),
+            "{text}"
+        );
+
+        std::fs::write(&certificate.key_path, "no key").unwrap();
+        let error = connect(&with).await.unwrap_err();
+        assert!(matches!(error, SettingsError::Credentials(_)), "{error:?}");
+    }
+
+    #[test]
+    fn a_file_that_is_swapped_for_one_of_the_same_length_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = [folder.path().join("token"), folder.path().join("missing")];
+        std::fs::write(&files[0], "one").unwrap();
+        let before = stamps(&files);
+        assert_eq!(before, stamps(&files));
+        let next = folder.path().join("next");
+        std::fs::write(&next, "two").unwrap();
+        std::fs::rename(next, &files[0]).unwrap();
+        assert_ne!(before, stamps(&files));
+        std::fs::write(&files[1], "new").unwrap();
+        assert_ne!(stamps(&files)[1], None);
+    }
+}
