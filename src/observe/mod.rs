@@ -6,6 +6,8 @@ pub mod convert;
 pub mod derive;
 #[cfg(test)]
 mod fake_api;
+pub mod groups;
+pub mod join;
 pub mod load;
 mod object_watch;
 pub mod pace;

@@ -25,6 +25,8 @@ pub const LABEL_NODE_TYPE: &str = "ray.io/node-type";
 pub const LABEL_GROUP: &str = "ray.io/group";
 /// Names the replica; absent where the operator does not index replicas.
 pub const LABEL_REPLICA_NAME: &str = "ray.io/worker-group-replica-name";
+/// The same on TPU pods, set by Google's webhook whether the operator indexes replicas or not.
+pub const LABEL_REPLICA_NAME_TPU: &str = "replicaIndex";
 /// Numbers the replica; reused, so never a key.
 pub const LABEL_REPLICA_INDEX: &str = "ray.io/worker-group-replica-index";
 /// Numbers the host in its replica.
@@ -99,7 +101,7 @@ pub struct PodFacts {
     pub node_type: String,
     /// Label `ray.io/group`; empty when absent.
     pub group: String,
-    /// Label `ray.io/worker-group-replica-name`.
+    /// Label `ray.io/worker-group-replica-name`, else the TPU webhook's `replicaIndex`.
     pub replica_name: Option<String>,
     /// Label `ray.io/worker-group-replica-index`.
     pub replica_index: Option<u32>,

@@ -237,8 +237,8 @@ mod tests {
             ("--num-gpus=2", "{GPU: 2}"),
             ("--memory=100000000000000", "{memory: 100000000000000}"),
             (
-                "--object-store-memory=78643200",
-                "{object_store_memory: 78643200}",
+                "--object-store-memory=80000000",
+                "{object_store_memory: 80000000}",
             ),
             (r#"--resources='{"Custom":2.0}'"#, "{Custom: 2}"),
             (

@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::{
     ContainerState, LABEL_CLUSTER, LABEL_GROUP, LABEL_HOST_INDEX, LABEL_NODE_TYPE,
-    LABEL_REPLICA_INDEX, LABEL_REPLICA_NAME, PodFacts, PodObject, PodPhase, RayContainer,
+    LABEL_REPLICA_INDEX, LABEL_REPLICA_NAME, LABEL_REPLICA_NAME_TPU, PodFacts, PodObject, PodPhase,
+    RayContainer,
 };
 
 #[derive(Deserialize)]
@@ -120,7 +121,9 @@ fn fill_metadata(facts: &mut PodFacts, raw: RawMetadata) {
     facts.cluster = text(LABEL_CLUSTER).unwrap_or_default();
     facts.node_type = text(LABEL_NODE_TYPE).unwrap_or_default();
     facts.group = text(LABEL_GROUP).unwrap_or_default();
-    facts.replica_name = text(LABEL_REPLICA_NAME).filter(|name| !name.is_empty());
+    facts.replica_name = text(LABEL_REPLICA_NAME)
+        .or_else(|| text(LABEL_REPLICA_NAME_TPU))
+        .filter(|name| !name.is_empty());
     facts.replica_index = text(LABEL_REPLICA_INDEX).and_then(|index| index.parse().ok());
     facts.host_index = text(LABEL_HOST_INDEX).and_then(|index| index.parse().ok());
     facts.created_at_ms = raw.creation_timestamp.map(millis);
@@ -190,7 +193,6 @@ fn ray_container(raw: RawContainerStatus) -> Option<RayContainer> {
     })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used as a function value")]
 fn millis(time: Time) -> i64 {
     time.0.as_millisecond()
 }
