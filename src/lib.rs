@@ -22,8 +22,12 @@
 //!
 //! Without the feature `sidecar` only the core is built: values, policies, engine, configuration.
 
+#[cfg(feature = "sidecar")]
+pub mod admin;
 pub mod model;
 #[cfg(feature = "sidecar")]
 pub mod observe;
+#[cfg(feature = "sidecar")]
+pub mod report;
 #[cfg(feature = "sidecar")]
 pub mod wire;
