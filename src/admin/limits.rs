@@ -115,3 +115,42 @@ impl AsyncWrite for Limited {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::serve::Listener;
+    use futures_util::FutureExt;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::{CONNECTIONS_MAX, LimitedListener};
+
+    async fn listener() -> (LimitedListener, std::net::SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (LimitedListener::new(listener), address)
+    }
+
+    #[tokio::test]
+    async fn connections_are_limited_and_give_their_place_back() {
+        let (mut listener, address) = listener().await;
+        let (mut clients, mut served) = (Vec::new(), Vec::new());
+        for _ in 0..CONNECTIONS_MAX {
+            clients.push(TcpStream::connect(address).await.unwrap());
+            served.push(listener.accept().await.0);
+        }
+        clients.push(TcpStream::connect(address).await.unwrap());
+        assert!(listener.accept().now_or_never().is_none());
+        served.pop();
+        listener.accept().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_ends() {
+        let (mut listener, address) = listener().await;
+        let _client = TcpStream::connect(address).await.unwrap();
+        let (mut served, _) = listener.accept().await;
+        let error = served.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    }
+}

@@ -24,7 +24,7 @@ use tracing::{info, warn};
 pub use state::{AdminState, Decided, Now, SetLogLevel, Summary};
 
 /// Wait before the port is tried again; a stock autoscaler that is about to go may still hold it.
-const BIND_RETRY: Duration = Duration::from_secs(5);
+const BIND_RETRY: Duration = Duration::from_secs(1);
 
 /// Longest request body: a log filter.
 const BODY_MAX: usize = 1_024;

@@ -144,3 +144,91 @@ fn emit_some<E: Event>(kind: &'static str, events: impl Iterator<Item = E>, metr
         LinesOmitted { kind, count }.emit(metrics);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Changes;
+    use crate::model::{Hold, Problem, Timestamp};
+    use crate::report::Metrics;
+    use crate::report::fixtures::{Pass, group, grow, patched, snapshot};
+    use crate::report::pass::{Acted, Outcome};
+
+    fn value(metrics: &Metrics, start: &str) -> Option<String> {
+        let text = metrics.exposition(Timestamp::default());
+        let line = text.lines().find(|line| line.starts_with(start))?;
+        line.rsplit(' ').next().map(str::to_owned)
+    }
+
+    fn acted(outcome: Outcome) -> Acted {
+        Acted {
+            outcome,
+            ..Acted::default()
+        }
+    }
+
+    #[test]
+    fn a_repeated_decision_counts_once_and_each_patch_counts() {
+        let (mut changes, metrics) = (Changes::default(), Metrics::new());
+        let decisions = "rayscaler_decisions_total{group=\"g\",policy=\"demand\",code=\"tasks\"}";
+        let failed = acted(Outcome::Failed {
+            cause: "forbidden",
+            detail: "no".to_owned(),
+        });
+        let pass =
+            |acted| Pass::of(snapshot(vec![group("g", 0)], vec![])).with(grow("g", 0, 2), acted);
+        for _ in 0..3 {
+            changes.pass(&pass(failed.clone()).report(), &metrics);
+        }
+        assert_eq!(value(&metrics, decisions).unwrap(), "1");
+        changes.pass(&pass(patched("g", 0, 2)).report(), &metrics);
+        changes.pass(&pass(patched("g", 0, 2)).report(), &metrics);
+        assert_eq!(value(&metrics, decisions).unwrap(), "3");
+    }
+
+    #[test]
+    fn a_hold_counts_when_it_begins_whatever_its_detail_says() {
+        let (mut changes, metrics) = (Changes::default(), Metrics::new());
+        let mut pass = Pass::of(snapshot(vec![], vec![]));
+        for age in 0..3 {
+            pass.decision.holds = vec![Hold {
+                group: None,
+                code: "stale".to_owned(),
+                detail: format!("{age} s"),
+            }];
+            changes.pass(&pass.report(), &metrics);
+        }
+        assert_eq!(value(&metrics, "rayscaler_holds_total{").unwrap(), "1");
+        pass.decision.holds.clear();
+        changes.pass(&pass.report(), &metrics);
+        pass.decision.holds.push(Hold {
+            group: None,
+            code: "stale".to_owned(),
+            detail: String::new(),
+        });
+        changes.pass(&pass.report(), &metrics);
+        assert_eq!(value(&metrics, "rayscaler_holds_total{").unwrap(), "2");
+    }
+
+    #[test]
+    fn only_some_lines_of_one_kind_are_written_in_one_pass() {
+        let (lines, subscriber) = crate::report::fixtures::captured();
+        tracing::subscriber::with_default(subscriber, || {
+            let (mut changes, metrics) = (Changes::default(), Metrics::new());
+            let mut pass = Pass::of(snapshot(vec![], vec![]));
+            let problem = |at: u32| Problem {
+                code: "bad_label".to_owned(),
+                detail: at.to_string(),
+            };
+            pass.snapshot.problems = (0..500).map(problem).collect();
+            changes.pass(&pass.report(), &metrics);
+            changes.pass(&pass.report(), &metrics);
+        });
+        let text = lines.text();
+        assert_eq!(
+            text.matches("input cannot be used").count(),
+            super::LINES_MAX
+        );
+        assert_eq!(text.matches("more of the same").count(), 1);
+        assert!(text.contains("count=480"));
+    }
+}

@@ -293,3 +293,149 @@ fn group_names(snapshot: &ClusterSnapshot) -> impl Iterator<Item = &str> {
     let of_nodes = snapshot.nodes.iter().map(|it| it.group.as_str());
     groups.chain(skipped).chain(of_nodes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::event_log::{EventIds, EventLog, EventSource};
+    use super::fixtures::{Pass, at, captured, demand, group, grow, node, patched, snapshot};
+    use super::monitor_log::MonitorLog;
+    use super::{Metrics, Outbox, Report, ReportOptions, Rotation};
+    use crate::model::NodeStatus::Running;
+
+    fn scaling() -> Pass {
+        let mut pass = Pass::of(snapshot(vec![group("g", 0)], vec![]));
+        pass.snapshot.demands.push(demand(&[("CPU", 1)], 1));
+        pass.with(grow("g", 0, 1), patched("g", 0, 1))
+    }
+
+    fn in_dir(dir: &std::path::Path, is_v1: bool) -> Report {
+        let source = EventSource {
+            hostname: "head".to_owned(),
+            pid: 1,
+        };
+        let options = ReportOptions {
+            is_v1,
+            event_log: Some(EventLog::new(dir, source, EventIds::new(3))),
+            monitor_log: Some(MonitorLog::new(dir, Rotation::default())),
+            ..ReportOptions::default()
+        };
+        Report::new(Metrics::new(), options)
+    }
+
+    fn read(dir: &std::path::Path, name: &str) -> String {
+        std::fs::read_to_string(dir.join(name)).unwrap_or_default()
+    }
+
+    #[test]
+    fn with_v2_drivers_are_told_through_the_event_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut report = in_dir(dir.path(), false);
+        let outbox = report.pass(&scaling().report(), at(0));
+        assert!(outbox.autoscaling_state.is_some() && outbox.v1_status.is_none());
+        assert_eq!(read(dir.path(), "monitor.log"), "");
+        let events = read(dir.path(), "events/event_AUTOSCALER.log");
+        assert!(events.contains("Adding 1 node(s) of type g.") && events.lines().count() == 2);
+    }
+
+    #[test]
+    fn with_v1_drivers_are_told_through_monitor_log_and_the_status_is_put() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut report = in_dir(dir.path(), true);
+        let outbox = report.pass(&scaling().report(), at(0));
+        assert!(
+            outbox
+                .v1_status
+                .unwrap()
+                .contains("\"pending_launches\":{\"g\":1}")
+        );
+        let log = read(dir.path(), "monitor.log");
+        assert!(
+            log.contains(" -- :event_summary:Adding 1 node(s) of type g.\n"),
+            "{log}"
+        );
+        assert!(
+            report
+                .pass(&scaling().report(), at(300))
+                .v1_status
+                .is_none()
+        );
+        report.v1_status_failed();
+        assert!(
+            report
+                .pass(&scaling().report(), at(600))
+                .v1_status
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn a_dry_run_tells_nobody_but_metrics_and_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut report = in_dir(dir.path(), true);
+        let pass = scaling();
+        let mut dry = pass.report();
+        dry.is_dry_run = true;
+        assert_eq!(report.pass(&dry, at(0)), Outbox::default());
+        assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
+        assert!(
+            report
+                .metrics
+                .exposition(at(0))
+                .contains("rayscaler_dry_run 1")
+        );
+    }
+
+    #[test]
+    fn an_idle_day_writes_no_line() {
+        let (lines, subscriber) = captured();
+        tracing::subscriber::with_default(subscriber, || {
+            let mut report = Report::new(Metrics::new(), ReportOptions::default());
+            let nodes = vec![node("a", "g", Running)];
+            let pass = Pass::of(snapshot(vec![group("g", 1)], nodes));
+            let mut sent = 0;
+            for minute in 0..24 * 60 {
+                let outbox = report.pass(&pass.report(), at(minute * 60_000));
+                sent += u32::from(outbox.autoscaling_state.is_some());
+                report.state_delivered(at(minute * 60_000));
+            }
+            assert_eq!(sent, 24 * 60);
+        });
+        assert_eq!(lines.text(), "");
+    }
+
+    #[test]
+    fn a_change_is_one_line() {
+        let (lines, subscriber) = captured();
+        tracing::subscriber::with_default(subscriber, || {
+            let mut report = Report::new(Metrics::new(), ReportOptions::default());
+            report.pass(&scaling().report(), at(0));
+        });
+        let text = lines.text();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(
+            text.contains("scale decision group=\"g\" from=0 to=1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("demand/tasks 0→1") && text.contains("outcome=\"patched\""),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_is_said_of_a_group_goes_with_it() {
+        let mut report = Report::new(Metrics::new(), ReportOptions::default());
+        report.pass(&scaling().report(), at(0));
+        let text = report.metrics.exposition(at(0));
+        assert!(
+            text.contains("rayscaler_replicas_added_total{group=\"g\"} 1"),
+            "{text}"
+        );
+        report.pass(
+            &Pass::of(snapshot(vec![group("h", 0)], vec![])).report(),
+            at(1),
+        );
+        let text = report.metrics.exposition(at(1));
+        assert!(!text.contains("\"g\""), "{text}");
+    }
+}
