@@ -25,6 +25,8 @@
 #[cfg(feature = "sidecar")]
 pub mod act;
 #[cfg(feature = "sidecar")]
+pub mod admin;
+#[cfg(feature = "sidecar")]
 pub mod cli;
 #[cfg(feature = "sidecar")]
 pub mod clock;
@@ -37,6 +39,8 @@ pub mod model;
 pub mod observe;
 pub mod placement;
 pub mod policy;
+#[cfg(feature = "sidecar")]
+pub mod report;
 #[cfg(feature = "sidecar")]
 pub mod runtime;
 #[cfg(feature = "sidecar")]

@@ -10,6 +10,7 @@ pub mod groups;
 pub mod join;
 pub mod load;
 mod object_watch;
+pub mod operator_checks;
 pub mod pace;
 pub mod pods;
 pub mod ray;

@@ -1,0 +1,245 @@
+//! What the loop leaves for the admin port: pointers that are swapped, so that neither waits for the other.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use tokio::sync::{Semaphore, watch};
+
+use super::readiness::Readiness;
+use crate::model::{ClusterSnapshot, NodeKind, NodeStatus, ScaleDecision, Timestamp};
+use crate::report::Metrics;
+
+/// Decisions that are kept: changes only, so this is hours of a busy cluster.
+const HISTORY_MAX: usize = 100;
+
+/// Large answers that are made at one time.
+const RENDERS_MAX: usize = 2;
+
+/// Tells the time; the admin port has no clock of its own.
+pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Sets the log level; returns what is wrong with it otherwise.
+pub type SetLogLevel = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// Holds one decision with its moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Decided {
+    /// When it was made.
+    ///
+    /// Units: milliseconds since 1970.
+    pub at: Timestamp,
+    /// What came of it, in a word.
+    pub outcome: &'static str,
+    /// The decision.
+    pub decision: Arc<ScaleDecision>,
+    /// What it was made on, in numbers.
+    pub summary: Summary,
+}
+
+/// Counts a snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Version of the GCS state.
+    pub state_version: i64,
+    /// Groups that can be scaled.
+    pub groups: usize,
+    /// Groups that cannot.
+    pub skipped_groups: usize,
+    /// Workers whose raylet is alive.
+    pub running: usize,
+    /// Workers whose raylet has not registered.
+    pub starting: usize,
+    /// Workers that are going or gone.
+    pub leaving: usize,
+    /// Pending tasks and actors.
+    pub pending_requests: u64,
+    /// Pending placement groups.
+    pub pending_placement_groups: usize,
+    /// Why writing is paused.
+    pub paused: Option<String>,
+}
+
+impl Summary {
+    fn of(snapshot: &ClusterSnapshot) -> Self {
+        let mut summary = Self {
+            state_version: snapshot.state_version,
+            groups: snapshot.groups.len(),
+            skipped_groups: snapshot.skipped.len(),
+            pending_placement_groups: snapshot.gangs.len(),
+            paused: snapshot.paused.clone(),
+            ..Self::default()
+        };
+        for demand in &snapshot.demands {
+            summary.pending_requests = summary.pending_requests.saturating_add(demand.count);
+        }
+        for node in snapshot
+            .nodes
+            .iter()
+            .filter(|node| node.kind == NodeKind::Worker)
+        {
+            match node.status {
+                NodeStatus::Running => summary.running += 1,
+                NodeStatus::Starting => summary.starting += 1,
+                _ => summary.leaving += 1,
+            }
+        }
+        summary
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    snapshot: Option<Arc<ClusterSnapshot>>,
+    decided: Option<Decided>,
+    history: VecDeque<Decided>,
+    config: Arc<str>,
+}
+
+/// Holds what the admin port shows.
+pub struct AdminState {
+    metrics: Metrics,
+    now: Now,
+    readiness: Readiness,
+    set_log_level: Option<SetLogLevel>,
+    shown: Mutex<Shown>,
+    renders: Arc<Semaphore>,
+    scrapes: Arc<Semaphore>,
+    listening: watch::Sender<Option<SocketAddr>>,
+}
+
+impl fmt::Debug for AdminState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminState").finish_non_exhaustive()
+    }
+}
+
+impl AdminState {
+    /// Returns a state that has nothing to show yet.
+    ///
+    /// The loop is given `beat_age_max_ms` for each turn before `/livez` fails.
+    #[must_use]
+    pub fn new(metrics: Metrics, now: Now, beat_age_max_ms: u64) -> Self {
+        let readiness = Readiness::new(now(), beat_age_max_ms);
+        Self {
+            metrics,
+            now,
+            readiness,
+            set_log_level: None,
+            shown: Mutex::default(),
+            renders: Arc::new(Semaphore::new(RENDERS_MAX)),
+            // A place of its own: whoever asks for large snapshots in a row delays no scrape.
+            scrapes: Arc::new(Semaphore::new(1)),
+            listening: watch::Sender::new(None),
+        }
+    }
+
+    /// Lets anybody who reaches the port change the log level; only if the configuration says so.
+    #[must_use]
+    pub fn allow_log_level(self, set: SetLogLevel) -> Self {
+        Self {
+            set_log_level: Some(set),
+            ..self
+        }
+    }
+
+    /// Says that the loop turns.
+    pub fn beat(&self, now: Timestamp) {
+        self.readiness.beat(now);
+    }
+
+    /// Shows a decision and what it was made on.
+    pub fn decided(
+        &self,
+        snapshot: Arc<ClusterSnapshot>,
+        decision: Arc<ScaleDecision>,
+        outcome: &'static str,
+        at: Timestamp,
+    ) {
+        if snapshot.completeness.is_complete() {
+            self.readiness.decided();
+        }
+        let summary = Summary::of(&snapshot);
+        let decided = Decided {
+            at,
+            outcome,
+            decision,
+            summary,
+        };
+        let mut shown = self.shown();
+        let last = shown
+            .history
+            .back()
+            .map(|last| (&last.decision.groups, last.outcome));
+        let is_news = last != Some((&decided.decision.groups, outcome));
+        if decided.decision.is_change() && is_news {
+            shown.history.push_back(decided.clone());
+            if shown.history.len() > HISTORY_MAX {
+                shown.history.pop_front();
+            }
+        }
+        shown.snapshot = Some(snapshot);
+        shown.decided = Some(decided);
+    }
+
+    /// Shows the configuration in use, as JSON.
+    pub fn set_config(&self, json: &str) {
+        self.shown().config = Arc::from(json);
+    }
+
+    /// Returns where the port listens, once it does.
+    #[must_use]
+    pub fn listening(&self) -> watch::Receiver<Option<SocketAddr>> {
+        self.listening.subscribe()
+    }
+
+    pub(super) fn set_listening(&self, address: Option<SocketAddr>) {
+        self.listening.send_replace(address);
+    }
+
+    pub(super) const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        (self.now)()
+    }
+
+    pub(super) const fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    pub(super) const fn log_level(&self) -> Option<&SetLogLevel> {
+        self.set_log_level.as_ref()
+    }
+
+    pub(super) const fn renders(&self) -> &Arc<Semaphore> {
+        &self.renders
+    }
+
+    pub(super) const fn scrapes(&self) -> &Arc<Semaphore> {
+        &self.scrapes
+    }
+
+    pub(super) fn snapshot(&self) -> Option<Arc<ClusterSnapshot>> {
+        self.shown().snapshot.clone()
+    }
+
+    pub(super) fn last_decided(&self) -> Option<Decided> {
+        self.shown().decided.clone()
+    }
+
+    pub(super) fn history(&self) -> Vec<Decided> {
+        self.shown().history.iter().cloned().collect()
+    }
+
+    pub(super) fn config(&self) -> Arc<str> {
+        Arc::clone(&self.shown().config)
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,234 @@
+//! The admin port over real HTTP, on a free port.
+#![cfg(feature = "sidecar")]
+#![expect(clippy::unwrap_used, reason = "test")]
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rayscaler::admin::{self, AdminState};
+use rayscaler::model::{ClusterSnapshot, Completeness, GroupDecision, ScaleDecision, Timestamp};
+use rayscaler::report::Metrics;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// Holds a served admin port and its time.
+struct Port {
+    state: Arc<AdminState>,
+    address: SocketAddr,
+    now: Arc<AtomicI64>,
+    stop: watch::Sender<bool>,
+}
+
+impl Port {
+    async fn start(configure: impl FnOnce(AdminState) -> AdminState) -> Self {
+        let now = Arc::new(AtomicI64::new(0));
+        let clock = Arc::clone(&now);
+        let clock = Arc::new(move || Timestamp::from_ms(clock.load(Ordering::Relaxed)));
+        let state = Arc::new(configure(AdminState::new(Metrics::new(), clock, 1_000)));
+        let (stop, stopped) = watch::channel(false);
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        tokio::spawn(admin::run(free, Arc::clone(&state), stopped));
+        let address = listening(&state).await;
+        Self {
+            state,
+            address,
+            now,
+            stop,
+        }
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let response = reqwest::get(format!("http://{}{path}", self.address))
+            .await
+            .unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    fn set_now(&self, ms: i64) {
+        self.now.store(ms, Ordering::Relaxed);
+    }
+
+    fn decide(&self, is_complete: bool, decision: ScaleDecision) {
+        let at = is_complete.then_some(Timestamp::default());
+        let snapshot = ClusterSnapshot {
+            uid: "u-1".to_owned(),
+            completeness: Completeness {
+                gcs_at: at,
+                pods_at: at,
+                raycluster_at: at,
+            },
+            ..ClusterSnapshot::default()
+        };
+        let moment = Timestamp::from_ms(self.now.load(Ordering::Relaxed));
+        self.state
+            .decided(Arc::new(snapshot), Arc::new(decision), "patched", moment);
+    }
+}
+
+async fn listening(state: &AdminState) -> SocketAddr {
+    let mut listening = state.listening();
+    let deadline = Duration::from_secs(30);
+    let bound = tokio::time::timeout(deadline, listening.wait_for(Option::is_some)).await;
+    bound.unwrap().unwrap().unwrap()
+}
+
+fn growth(to: u32) -> ScaleDecision {
+    ScaleDecision {
+        groups: vec![GroupDecision {
+            name: "g".into(),
+            replicas_from: 0,
+            replicas_to: to,
+            remove: vec![],
+            forget: vec![],
+            reasons: vec![],
+        }],
+        ..ScaleDecision::default()
+    }
+}
+
+#[tokio::test]
+async fn it_is_ready_once_a_complete_snapshot_was_decided_and_stays_so() {
+    let port = Port::start(|state| state).await;
+    assert_eq!(port.get("/readyz").await.0, 503);
+    port.decide(false, ScaleDecision::default());
+    assert_eq!(port.get("/readyz").await.0, 503);
+    port.decide(true, ScaleDecision::default());
+    assert_eq!(port.get("/readyz").await.0, 200);
+    port.decide(false, ScaleDecision::default());
+    assert_eq!(port.get("/readyz").await.0, 200);
+}
+
+#[tokio::test]
+async fn it_is_alive_while_the_loop_turns() {
+    let port = Port::start(|state| state).await;
+    assert_eq!(port.get("/livez").await.0, 200);
+    port.set_now(1_001);
+    let (status, text) = port.get("/livez").await;
+    assert!(status == 503 && text.contains("1001 ms"), "{status} {text}");
+    port.state.beat(Timestamp::from_ms(1_001));
+    assert_eq!(port.get("/livez").await.0, 200);
+}
+
+#[tokio::test]
+async fn metrics_are_prometheus_text() {
+    let port = Port::start(|state| state).await;
+    let response = reqwest::get(format!("http://{}/metrics", port.address))
+        .await
+        .unwrap();
+    let content_type = response.headers()["content-type"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8");
+    let text = response.text().await.unwrap();
+    assert!(text.contains("# TYPE autoscaler_started_nodes_total counter\n"));
+    assert!(!text.contains("# EOF"));
+}
+
+#[tokio::test]
+async fn decisions_snapshot_and_configuration_are_json() {
+    let port = Port::start(|state| state).await;
+    for path in ["/v1/decision", "/v1/snapshot", "/v1/config"] {
+        assert_eq!(port.get(path).await.0, 503, "{path}");
+    }
+    port.set_now(77);
+    port.decide(true, growth(2));
+    port.decide(true, growth(2));
+    port.decide(true, ScaleDecision::default());
+    port.state.set_config("{\"kind\":\"Config\"}");
+    let json = async |path: &str| -> serde_json::Value {
+        let (status, text) = port.get(path).await;
+        assert_eq!(status, 200, "{path}");
+        serde_json::from_str(&text).unwrap()
+    };
+    let history = json("/v1/history").await;
+    assert_eq!(history.as_array().unwrap().len(), 1, "{history}");
+    assert_eq!(history[0]["decision"]["groups"][0]["replicas_to"], 2);
+    assert_eq!(json("/v1/decision").await["at"], 77);
+    assert_eq!(json("/v1/snapshot").await["uid"], "u-1");
+    assert_eq!(json("/v1/config").await["kind"], "Config");
+}
+
+#[tokio::test]
+async fn the_history_is_bounded() {
+    let port = Port::start(|state| state).await;
+    for to in 1..=500 {
+        port.decide(true, growth(to));
+    }
+    let history: serde_json::Value =
+        serde_json::from_str(&port.get("/v1/history").await.1).unwrap();
+    assert_eq!(history.as_array().unwrap().len(), 100);
+    assert_eq!(history[99]["decision"]["groups"][0]["replicas_to"], 500);
+}
+
+#[tokio::test]
+async fn nothing_can_be_changed_unless_the_configuration_allows_it() {
+    let port = Port::start(|state| state).await;
+    let client = reqwest::Client::new();
+    for path in ["/metrics", "/livez", "/v1/config", "/v1/decision"] {
+        let response = client
+            .put(format!("http://{}{path}", port.address))
+            .body("x")
+            .send()
+            .await;
+        assert_eq!(response.unwrap().status(), 405, "{path}");
+    }
+    let url = format!("http://{}/v1/log-level", port.address);
+    assert_eq!(
+        client.put(url).body("debug").send().await.unwrap().status(),
+        404
+    );
+}
+
+#[tokio::test]
+async fn the_log_level_can_be_set_where_it_is_allowed() {
+    let levels = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&levels);
+    let set = move |level: &str| {
+        if level == "loud" {
+            return Err("unknown level `loud`".to_owned());
+        }
+        seen.lock().unwrap().push(level.to_owned());
+        Ok(())
+    };
+    let port = Port::start(|state| state.allow_log_level(Arc::new(set))).await;
+    let url = format!("http://{}/v1/log-level", port.address);
+    let put = async |body: String| {
+        let request = reqwest::Client::new().put(&url).body(body);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(put("debug\n".to_owned()).await, 204);
+    assert_eq!(put("loud".to_owned()).await, 400);
+    assert_eq!(put("x".repeat(100_000)).await, 413);
+    assert_eq!(*levels.lock().unwrap(), ["debug"]);
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_tried_again_until_it_is_free() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let state = AdminState::new(Metrics::new(), Arc::new(Timestamp::default), 1_000);
+    let state = Arc::new(state);
+    let (_stop, stopped) = watch::channel(false);
+    let task = tokio::spawn(admin::run(address, Arc::clone(&state), stopped));
+    tokio::task::yield_now().await;
+    assert_eq!(*state.listening().borrow(), None);
+    assert!(!task.is_finished());
+    drop(taken);
+    assert_eq!(listening(&state).await, address);
+}
+
+#[tokio::test]
+async fn it_stops_when_told() {
+    let port = Port::start(|state| state).await;
+    let mut listening = port.state.listening();
+    port.stop.send_replace(true);
+    let deadline = Duration::from_secs(30);
+    tokio::time::timeout(deadline, listening.wait_for(Option::is_none))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(TcpStream::connect(port.address).await.is_err());
+}
