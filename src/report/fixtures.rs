@@ -52,6 +52,7 @@ pub(super) fn node(name: &str, group: &str, status: NodeStatus) -> Node {
     };
     Node {
         name: PodName::from(name),
+        raylet_address: None,
         node_id: is_up.then(|| NodeId::from_bytes(&[7; 28]).unwrap()),
         kind,
         group: WorkerGroupName::from(group),

@@ -192,6 +192,7 @@ fn node_of_pod(
     Node {
         name: PodName::from(pod.name.as_str()),
         node_id: raylet.map(|node| node.node_id),
+        raylet_address: raylet.and_then(|node| node.raylet_address.clone()),
         kind: if is_head {
             NodeKind::Head
         } else {
@@ -261,6 +262,7 @@ fn lost_node(node: &RayNode) -> Node {
     Node {
         name: PodName::from(name.as_str()),
         node_id: Some(node.node_id),
+        raylet_address: node.raylet_address.clone(),
         kind: if is_head {
             NodeKind::Head
         } else {

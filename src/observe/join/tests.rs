@@ -51,6 +51,7 @@ fn raylet(instance_id: &str, id: u8, status: RayNodeStatus) -> RayNode {
         instance_id: instance_id.to_owned(),
         group: "g".to_owned(),
         ip_address: "10.0.0.1".to_owned(),
+        raylet_address: None,
         status,
         is_head: false,
         total: cpus(4),
