@@ -398,6 +398,7 @@ fn cluster(replicas: u32, nodes: Vec<Node>) -> ClusterSnapshot {
 fn node(name: &str, status: NodeStatus) -> Node {
     let is_up = status == NodeStatus::Running;
     Node {
+        raylet_address: None,
         name: name.into(),
         node_id: is_up.then(|| NodeId::from_bytes(&[1; 28]).unwrap()),
         kind: NodeKind::Worker,

@@ -170,6 +170,8 @@ impl History {
                 node.kind == NodeKind::Worker
                     && node.group == group.name
                     && node.status == NodeStatus::Running
+                    // A raylet that could not be read teaches nothing.
+                    && !node.total.is_empty()
             });
             if let Some(node) = registered {
                 let resources = node
