@@ -2,5 +2,6 @@
 
 pub mod derive;
 pub mod groups;
+pub mod join;
 pub mod operator_checks;
 pub mod ray_state;

@@ -1,0 +1,94 @@
+//! Which pods make up a replica.
+//!
+//! # Why chunks where the pods do not say
+//!
+//! An operator that does not index replicas (before 1.6, or with the gate off) makes independent
+//! pods: it knows no replica, counts pods, and replaces each one by itself. For our arithmetic
+//! `numOfHosts` of them are still one replica, so they are taken in the order of their creation,
+//! the ones that stay apart from the ones that go. The alternatives are worse: every pod a replica
+//! of its own counts `numOfHosts` times too many replicas and removes hosts one by one; all pods
+//! one replica can only be removed together. A chunk leaves when all of its pods are idle, so no
+//! work is lost even where the guess is wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{Node, NodeKind, PodName, Problem, ReplicaName};
+use crate::wire::raycluster::RayCluster;
+
+/// Holds `numOfHosts` of each group.
+#[derive(Debug, Default)]
+pub(super) struct HostCounts<'a> {
+    counts: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> HostCounts<'a> {
+    /// Returns the counts of a RayCluster, groups that cannot be scaled included.
+    pub(super) fn of(raycluster: &'a RayCluster) -> Self {
+        let groups = raycluster.spec.worker_groups.iter().flatten();
+        let count = |hosts: i64| usize::try_from(hosts.max(1)).unwrap_or(usize::MAX);
+        Self {
+            counts: groups
+                .map(|group| (group.group_name.as_str(), count(group.num_of_hosts)))
+                .collect(),
+        }
+    }
+}
+
+/// Settles the replica of every worker pod.
+pub(super) fn group_unlabelled(
+    nodes: &mut [Node],
+    hosts: &HostCounts<'_>,
+    labelled: &BTreeSet<&str>,
+    problems: &mut Vec<Problem>,
+) {
+    let mut unlabelled: BTreeMap<(&str, bool), Vec<usize>> = BTreeMap::new();
+    for (at, node) in nodes.iter_mut().enumerate() {
+        if node.kind == NodeKind::Head {
+            continue;
+        }
+        match hosts.counts.get_key_value(node.group.as_str()) {
+            // One host is one replica, whatever a label of former times says.
+            Some((_, 1)) => one_pod(node),
+            Some((group, _)) if !labelled.contains(node.name.as_str()) => unlabelled
+                .entry((group, node.status.is_live()))
+                .or_default()
+                .push(at),
+            // Pods of a group that is gone keep the replica that their label names.
+            _ => {}
+        }
+    }
+    for ((group, is_live), mut members) in unlabelled {
+        members.sort_by(|a, b| {
+            let key = |at: &usize| (nodes[*at].created_at, nodes[*at].name.clone());
+            key(a).cmp(&key(b))
+        });
+        let count = hosts.counts.get(group).copied().unwrap_or(1);
+        for chunk in members.chunks(count) {
+            name_chunk(nodes, chunk);
+        }
+        if is_live {
+            problems.push(Problem {
+                code: "replicas_unlabelled".to_owned(),
+                detail: format!(
+                    "pods of worker group `{group}` lack the label ray.io/worker-group-replica-name; taken as replicas of {count} in the order of their creation"
+                ),
+            });
+        }
+    }
+}
+
+fn one_pod(node: &mut Node) {
+    node.replica = ReplicaName::from(node.name.as_str());
+    node.host_index = 0;
+}
+
+fn name_chunk(nodes: &mut [Node], chunk: &[usize]) {
+    let Some(first) = chunk.first() else {
+        return;
+    };
+    let first: PodName = nodes[*first].name.clone();
+    for (host_index, at) in chunk.iter().enumerate() {
+        nodes[*at].replica = ReplicaName::from(first.as_str());
+        nodes[*at].host_index = u32::try_from(host_index).unwrap_or(u32::MAX);
+    }
+}
