@@ -135,6 +135,7 @@ const ALWAYS_ZERO: [&str; 6] = [
 #[test]
 fn every_metric_moves_in_a_scenario_made_to_move_it_and_no_other_is_exported() {
     let metrics = Metrics::new();
+    emit_events(&metrics);
     run_scenario(&metrics);
     let text = metrics.exposition(at(90_000));
     let exported = families(&text);
@@ -174,11 +175,11 @@ fn every_metric_moves_in_a_scenario_made_to_move_it_and_no_other_is_exported() {
 
 /// Drives the reporter through everything that can happen.
 fn run_scenario(metrics: &Metrics) {
-    emit_events(metrics);
     let mut report = Report::new(metrics.clone(), ReportOptions::default());
     let (idle, history) = (ScaleDecision::default(), History::default());
     let mut pass = |snapshot: &ClusterSnapshot, decision: &ScaleDecision, acted: &Acted, now| {
         let pass = PassReport {
+            observed_at: at(now),
             snapshot,
             decision,
             history: &history,

@@ -250,7 +250,7 @@ pub struct PermissionsChecked<'a> {
 impl Event for PermissionsChecked<'_> {
     fn emit(&self, metrics: &Metrics) {
         let missing = self.missing.iter();
-        let samples = missing.map(|(verb, resource)| ([verb.clone(), resource.clone()], 1.0));
+        let samples = missing.map(|(verb, resource)| ([verb.as_str(), resource.as_str()], 1.0));
         metrics.replace(MetricId::RbacMissing, &samples.collect());
         for (verb, resource) in self.missing {
             warn!(

@@ -150,6 +150,7 @@ mod tests {
 
     fn pass(failures: &mut Failures, snapshot: &ClusterSnapshot, nodes: &[NodeChange], now: u64) {
         let pass = PassReport {
+            observed_at: Timestamp::default(),
             snapshot,
             decision: &ScaleDecision::default(),
             history: &History::default(),

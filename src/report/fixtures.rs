@@ -151,6 +151,7 @@ impl Pass {
 
     pub(super) fn report(&self) -> PassReport<'_> {
         PassReport {
+            observed_at: Timestamp::default(),
             snapshot: &self.snapshot,
             decision: &self.decision,
             history: &self.history,

@@ -8,13 +8,13 @@ use super::failures::Failures;
 use super::metrics::{Metrics, sample};
 use crate::model::{
     ClusterSnapshot, History, Node, NodeKind, NodeStatus, ReplicaName, ResourceMap,
-    ResourceRequest, ScaleDecision, WorkerGroupName,
+    ResourceRequest, ScaleDecision, WorkerGroup, WorkerGroupName,
 };
 
 /// Most resource names that are exported; users make names of their own.
 const RESOURCES_MAX: usize = 100;
 
-type Samples<const N: usize> = BTreeMap<[String; N], f64>;
+type Samples<'a, const N: usize> = BTreeMap<[&'a str; N], f64>;
 
 /// A decision was made on a snapshot.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Decided<'_> {
         let mut failed = active.clone();
         let mut workers = 0;
         for node in &self.snapshot.nodes {
-            let key = [node.group.to_string()];
+            let key = [node.group.as_str()];
             if is_active(node) {
                 add(&mut active, key, 1.0);
                 workers += u64::from(node.kind == NodeKind::Worker);
@@ -69,10 +69,10 @@ impl Decided<'_> {
             }
         }
         for (group, missing) in missing_pods(self.snapshot) {
-            add(&mut pending, [group.to_string()], sample(missing));
+            add(&mut pending, [group.as_str()], sample(missing));
         }
         for (group, count) in self.failures.pods_by_group() {
-            add(&mut failed, [group.to_string()], sample(count));
+            add(&mut failed, [group.as_str()], sample(count));
         }
         metrics.replace(MetricId::StockActiveNodes, &active);
         metrics.replace(MetricId::StockPendingNodes, &pending);
@@ -81,30 +81,28 @@ impl Decided<'_> {
     }
 
     fn stock_resources(&self, metrics: &Metrics) {
-        let mut cluster = BTreeMap::new();
-        let mut pending = BTreeMap::new();
+        let groups = self.snapshot.groups.iter();
+        let template = |group: &WorkerGroup| self.history.template(&group.name, &group.template);
+        let templates: BTreeMap<_, _> = groups.map(|it| (&it.name, template(it))).collect();
+        let mut awaited = missing_pods(self.snapshot);
+        let mut cluster = Samples::new();
         for node in &self.snapshot.nodes {
             if is_active(node) {
                 add_resources(&mut cluster, &node.total, 1.0);
-            } else if node.status == NodeStatus::Starting
-                && let Some(group) = self.snapshot.group(&node.group)
-            {
-                let template = self.history.template(&group.name, &group.template);
-                add_resources(&mut pending, &template.resources, 1.0);
+            } else if node.status == NodeStatus::Starting {
+                *awaited.entry(&node.group).or_default() += 1;
             }
         }
-        let missing = missing_pods(self.snapshot);
-        for group in &self.snapshot.groups {
-            let template = self.history.template(&group.name, &group.template);
-            let missing = missing.get(&group.name).copied().unwrap_or(0);
-            if missing > 0 {
-                add_resources(&mut pending, &template.resources, sample(missing));
+        let mut pending = Samples::new();
+        for (group, count) in awaited.into_iter().filter(|(_, count)| *count > 0) {
+            if let Some(template) = templates.get(group) {
+                add_resources(&mut pending, &template.resources, sample(count));
             }
         }
         // A resource that is nowhere pending stands at 0; a gauge that is left behind lies.
-        let names: BTreeSet<[String; 1]> = cluster.keys().chain(pending.keys()).cloned().collect();
+        let names: BTreeSet<[&str; 1]> = cluster.keys().chain(pending.keys()).copied().collect();
         for name in names {
-            cluster.entry(name.clone()).or_insert(0.0);
+            cluster.entry(name).or_insert(0.0);
             pending.entry(name).or_insert(0.0);
         }
         metrics.replace(MetricId::StockClusterResources, &cluster);
@@ -113,15 +111,15 @@ impl Decided<'_> {
 
     fn groups(&self, metrics: &Metrics) {
         let mut observed = self.zero_per_group();
-        observed.remove(&["headgroup".to_owned()]);
+        observed.remove(&[WorkerGroupName::HEAD]);
         observed.extend(live_replicas(self.snapshot));
         let groups = self.snapshot.groups.iter();
         let requested = groups
             .clone()
-            .map(|it| ([it.name.to_string()], f64::from(it.replicas)));
-        let max = groups.map(|it| ([it.name.to_string()], f64::from(it.bounds.max)));
+            .map(|it| ([it.name.as_str()], f64::from(it.replicas)));
+        let max = groups.map(|it| ([it.name.as_str()], f64::from(it.bounds.max)));
         let decided = self.decision.groups.iter();
-        let desired = decided.map(|it| ([it.name.to_string()], f64::from(it.replicas_to)));
+        let desired = decided.map(|it| ([it.name.as_str()], f64::from(it.replicas_to)));
         metrics.replace(MetricId::ReplicasObserved, &observed);
         metrics.replace(MetricId::ReplicasRequested, &requested.collect());
         metrics.replace(MetricId::ReplicasMax, &max.collect());
@@ -132,18 +130,14 @@ impl Decided<'_> {
         let mut by_status = Samples::<2>::new();
         let mut waiting = Samples::<2>::new();
         for node in &self.snapshot.nodes {
-            let group = node.group.to_string();
-            add(
-                &mut by_status,
-                [group.clone(), status_label(node.status).to_owned()],
-                1.0,
-            );
+            let group = node.group.as_str();
+            add(&mut by_status, [group, status_label(node.status)], 1.0);
             if node.status == NodeStatus::Starting {
                 let reason = match node.waiting_reason.as_str() {
                     "" => "none",
                     reason => reason,
                 };
-                add(&mut waiting, [group, reason.to_owned()], 1.0);
+                add(&mut waiting, [group, reason], 1.0);
             }
         }
         metrics.replace(MetricId::Nodes, &by_status);
@@ -152,8 +146,8 @@ impl Decided<'_> {
 
     fn demand(&self, metrics: &Metrics) {
         let mut demand = Samples::<2>::new();
-        let mut note = |class: &str, request: &ResourceRequest, count: u64| {
-            let key = [class.to_owned(), shape_class(&request.resources).to_owned()];
+        let mut note = |class: &'static str, request: &ResourceRequest, count: u64| {
+            let key = [class, shape_class(&request.resources)];
             add(&mut demand, key, sample(count));
         };
         for it in &self.snapshot.demands {
@@ -169,7 +163,7 @@ impl Decided<'_> {
         for it in &self.decision.unserved {
             add(
                 &mut unserved,
-                [it.class.clone(), it.code.clone()],
+                [it.class.as_str(), it.code.as_str()],
                 sample(it.count),
             );
         }
@@ -180,24 +174,24 @@ impl Decided<'_> {
     fn answers(&self, metrics: &Metrics) {
         let mut holds = Samples::<1>::new();
         for hold in &self.decision.holds {
-            add(&mut holds, [hold.code.clone()], 1.0);
+            add(&mut holds, [hold.code.as_str()], 1.0);
         }
         let nodes = self.snapshot.nodes.iter();
         let gpus: BTreeMap<_, _> = nodes.map(|it| (&it.name, it.total.get("GPU"))).collect();
         let mut kept = Samples::<2>::new();
         let mut kept_gpus = Samples::<1>::new();
         for it in &self.decision.kept_idle {
-            add(&mut kept, [it.group.to_string(), it.code.clone()], 1.0);
+            add(&mut kept, [it.group.as_str(), it.code.as_str()], 1.0);
             let gpus = gpus.get(&it.pod).map_or(0.0, |amount| amount.as_f64());
-            add(&mut kept_gpus, [it.code.clone()], gpus);
+            add(&mut kept_gpus, [it.code.as_str()], gpus);
         }
         let mut skipped = Samples::<1>::new();
         for it in &self.snapshot.skipped {
-            add(&mut skipped, [it.code.clone()], 1.0);
+            add(&mut skipped, [it.code.as_str()], 1.0);
         }
         let mut problems = Samples::<1>::new();
         for it in &self.snapshot.problems {
-            add(&mut problems, [it.code.clone()], 1.0);
+            add(&mut problems, [it.code.as_str()], 1.0);
         }
         metrics.replace(MetricId::Holds, &holds);
         metrics.replace(MetricId::IdleKept, &kept);
@@ -206,13 +200,9 @@ impl Decided<'_> {
         metrics.replace(MetricId::InputProblems, &problems);
     }
 
-    fn zero_per_group(&self) -> Samples<1> {
-        let groups = self
-            .snapshot
-            .groups
-            .iter()
-            .map(|group| group.name.to_string());
-        let head = std::iter::once("headgroup".to_owned());
+    fn zero_per_group(&self) -> Samples<'_, 1> {
+        let groups = self.snapshot.groups.iter().map(|group| group.name.as_str());
+        let head = std::iter::once(WorkerGroupName::HEAD);
         groups.chain(head).map(|name| ([name], 0.0)).collect()
     }
 }
@@ -241,7 +231,7 @@ pub(super) const fn is_active(node: &Node) -> bool {
 }
 
 /// Returns the number of replicas of each group that are whole and stay, in one walk over the nodes.
-fn live_replicas(snapshot: &ClusterSnapshot) -> Samples<1> {
+fn live_replicas(snapshot: &ClusterSnapshot) -> Samples<'_, 1> {
     let mut is_live: BTreeMap<(&WorkerGroupName, &ReplicaName), bool> = BTreeMap::new();
     for node in &snapshot.nodes {
         if node.kind == NodeKind::Worker && node.status != NodeStatus::Lost {
@@ -251,21 +241,21 @@ fn live_replicas(snapshot: &ClusterSnapshot) -> Samples<1> {
     }
     let mut counts = Samples::new();
     for ((group, _), _) in is_live.iter().filter(|(_, is_live)| **is_live) {
-        add(&mut counts, [group.to_string()], 1.0);
+        add(&mut counts, [group.as_str()], 1.0);
     }
     counts
 }
 
-fn add<const N: usize>(samples: &mut Samples<N>, key: [String; N], value: f64) {
+fn add<'a, const N: usize>(samples: &mut Samples<'a, N>, key: [&'a str; N], value: f64) {
     *samples.entry(key).or_default() += value;
 }
 
-fn add_resources(samples: &mut Samples<1>, resources: &ResourceMap, times: f64) {
+fn add_resources<'a>(samples: &mut Samples<'a, 1>, resources: &'a ResourceMap, times: f64) {
     for (name, amount) in resources.iter() {
         let name = name.as_str();
         // One name per node or per placement group: no sum, and no bound.
         let is_of_one = name.starts_with("node:") || name.contains("_group_");
-        let key = [name.to_owned()];
+        let key = [name];
         if !is_of_one && (samples.contains_key(&key) || samples.len() < RESOURCES_MAX) {
             add(samples, key, amount.as_f64() * times);
         }

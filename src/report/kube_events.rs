@@ -204,6 +204,7 @@ mod tests {
 
     fn events(maker: &mut KubeEvents, texts: &[String], now: u64) -> Vec<serde_json::Value> {
         let pass = PassReport {
+            observed_at: Timestamp::default(),
             snapshot: &ClusterSnapshot::default(),
             decision: &ScaleDecision::default(),
             history: &History::default(),

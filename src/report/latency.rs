@@ -43,7 +43,7 @@ pub(super) struct Latency {
 }
 
 impl Latency {
-    /// Takes in one pass and returns what was reached in it.
+    /// Takes in one pass, which ended at `now`, and returns what was reached in it.
     pub(super) fn pass(
         &mut self,
         pass: &PassReport<'_>,
@@ -51,8 +51,8 @@ impl Latency {
         now: Timestamp,
     ) -> Vec<Measured> {
         let mut measured = Vec::new();
-        self.note_demand(pass.snapshot, now);
-        self.note_nodes(nodes, now, &mut measured);
+        self.note_demand(pass.snapshot, pass.observed_at);
+        self.note_nodes(nodes, pass.observed_at, &mut measured);
         for scaled in &pass.acted.scaled {
             self.note_scaled(pass.snapshot, scaled, now, &mut measured);
         }
@@ -68,13 +68,13 @@ impl Latency {
         measured
     }
 
-    fn note_demand(&mut self, snapshot: &ClusterSnapshot, now: Timestamp) {
+    fn note_demand(&mut self, snapshot: &ClusterSnapshot, seen_at: Timestamp) {
         let demand = demand_by_shape(snapshot);
         let rose = demand
             .iter()
             .any(|(shape, count)| *count > self.demand.get(shape).copied().unwrap_or(0));
         if rose {
-            self.since.get_or_insert(now);
+            self.since.get_or_insert(seen_at);
         }
         if demand.is_empty() {
             self.since = None;
@@ -107,7 +107,12 @@ impl Latency {
         }
     }
 
-    fn note_nodes(&mut self, nodes: &[NodeChange], now: Timestamp, measured: &mut Vec<Measured>) {
+    fn note_nodes(
+        &mut self,
+        nodes: &[NodeChange],
+        seen_at: Timestamp,
+        measured: &mut Vec<Measured>,
+    ) {
         for change in nodes {
             match change {
                 NodeChange::Appeared { pod, group } => {
@@ -116,7 +121,7 @@ impl Latency {
                         measured.push(Measured {
                             group: group.clone(),
                             mark: Mark::Pod,
-                            after: elapsed(since, now),
+                            after: elapsed(since, seen_at),
                         });
                     }
                 }
@@ -125,7 +130,7 @@ impl Latency {
                         measured.push(Measured {
                             group: group.clone(),
                             mark: Mark::Node,
-                            after: elapsed(since, now),
+                            after: elapsed(since, seen_at),
                         });
                     }
                 }
@@ -213,8 +218,11 @@ mod tests {
 
     impl Run {
         fn pass(&mut self, pass: &Pass, now: u64) -> Vec<(Mark, u128)> {
+            // What is seen at `now` is decided and patched 20 ms later.
+            let mut report = pass.report();
+            report.observed_at = at(now);
             let nodes = self.watch.update(&pass.snapshot, at(now));
-            let measured = self.latency.pass(&pass.report(), &nodes, at(now));
+            let measured = self.latency.pass(&report, &nodes, at(now + 20));
             let one = |it: Measured| (it.mark, it.after.as_millis());
             measured.into_iter().map(one).collect()
         }
@@ -235,7 +243,7 @@ mod tests {
         let failing = Pass::of(seen(2, 0, vec![])).with(grow("g", 0, 2), Acted::default());
         assert!(run.pass(&failing, 1_000).is_empty());
         let scaled = Pass::of(seen(2, 0, vec![])).with(grow("g", 0, 2), patched("g", 0, 2));
-        assert_eq!(run.pass(&scaled, 1_080), [(Mark::Patch, 80)]);
+        assert_eq!(run.pass(&scaled, 1_060), [(Mark::Patch, 80)]);
         let pods = vec![node("a", "g", Starting), node("b", "g", Starting)];
         let pods = Pass::of(seen(2, 2, pods));
         assert_eq!(run.pass(&pods, 1_500), [(Mark::Pod, 500), (Mark::Pod, 500)]);
@@ -263,7 +271,7 @@ mod tests {
         run.pass(&Pass::of(seen(1, 1, nodes())), 0);
         let scaled = Pass::of(seen(2, 1, nodes())).with(grow("g", 1, 2), patched("g", 1, 2));
         // Counted from the second request, not from the first.
-        assert_eq!(run.pass(&scaled, 60_000), [(Mark::Patch, 0)]);
+        assert_eq!(run.pass(&scaled, 60_000), [(Mark::Patch, 20)]);
     }
 
     #[test]
@@ -285,7 +293,7 @@ mod tests {
             0,
         );
         let scaled = Pass::of(seen(1, 0, vec![])).with(grow("g", 0, 1), patched("g", 0, 1));
-        assert_eq!(run.pass(&scaled, 7_000), [(Mark::Patch, 7_000)]);
+        assert_eq!(run.pass(&scaled, 7_000), [(Mark::Patch, 7_020)]);
     }
 
     #[test]

@@ -150,10 +150,12 @@ impl Metrics {
     }
 
     /// Names the Ray session in the label `SessionName`; what the stock metrics said of another one goes.
+    ///
+    /// An empty name means that it is not known at the moment, which changes nothing.
     pub fn set_session(&self, session: &str) {
         {
             let mut book = self.book();
-            if book.session == session {
+            if session.is_empty() || book.session == session {
                 return;
             }
             session.clone_into(&mut book.session);
@@ -199,11 +201,7 @@ impl Metrics {
     ///
     /// Nothing is removed before the new values stand, so that a scrape in between sees no hole;
     /// unless old and new together are too many.
-    pub(super) fn replace<const N: usize>(
-        &self,
-        id: MetricId,
-        samples: &BTreeMap<[String; N], f64>,
-    ) {
+    pub(super) fn replace<const N: usize>(&self, id: MetricId, samples: &BTreeMap<[&str; N], f64>) {
         let keep: BTreeSet<LabelSet> = samples
             .keys()
             .map(|key| self.label_set(id.info(), key))
@@ -213,8 +211,7 @@ impl Metrics {
             self.retain(id, |labels| keep.contains(labels));
         }
         for (key, value) in samples {
-            let values: Vec<&str> = key.iter().map(String::as_str).collect();
-            self.set(id, &values, *value);
+            self.set(id, key, *value);
         }
         self.retain(id, |labels| keep.contains(labels));
     }
@@ -284,15 +281,15 @@ impl Metrics {
         is_admitted.then_some(labels)
     }
 
-    fn label_set<T: AsRef<str>>(&self, info: MetricInfo, values: &[T]) -> LabelSet {
+    fn label_set(&self, info: MetricInfo, values: &[&str]) -> LabelSet {
         let mut labels: LabelSet = info
             .labels
             .iter()
             .zip(values)
-            .map(|(name, value)| (*name, shorten(value.as_ref())))
+            .map(|(name, value)| (*name, shorten(value)))
             .collect();
         if info.is_stock() {
-            labels.push(("SessionName", self.book().session.clone()));
+            labels.push(("SessionName", shorten(&self.book().session)));
         }
         labels
     }
@@ -395,9 +392,10 @@ mod tests {
     #[test]
     fn stale_label_sets_are_removed() {
         let metrics = Metrics::new();
-        let one = |name: &str| BTreeMap::from([([name.to_owned()], 2.0)]);
-        metrics.replace(MetricId::ReplicasDesired, &one("a"));
-        metrics.replace(MetricId::ReplicasDesired, &one("b"));
+        for name in ["a", "b"] {
+            let one = BTreeMap::from([([name], 2.0)]);
+            metrics.replace(MetricId::ReplicasDesired, &one);
+        }
         let text = metrics.exposition(Timestamp::default());
         assert_eq!(line(&text, "rayscaler_replicas_desired{group=\"a\"}"), None);
         assert!(line(&text, "rayscaler_replicas_desired{group=\"b\"} 2").is_some());
@@ -422,12 +420,13 @@ mod tests {
     #[test]
     fn a_full_gauge_takes_wholly_new_label_sets() {
         let metrics = Metrics::new();
-        let many = |prefix: &str| -> BTreeMap<[String; 1], f64> {
-            let names = 0..LABEL_SETS_MAX - 1;
-            names.map(|at| ([format!("{prefix}{at}")], 1.0)).collect()
-        };
-        metrics.replace(MetricId::ReplicasDesired, &many("a"));
-        metrics.replace(MetricId::ReplicasDesired, &many("b"));
+        for prefix in ["a", "b"] {
+            let names: Vec<String> = (0..LABEL_SETS_MAX - 1)
+                .map(|at| format!("{prefix}{at}"))
+                .collect();
+            let many = names.iter().map(|name| ([name.as_str()], 1.0)).collect();
+            metrics.replace(MetricId::ReplicasDesired, &many);
+        }
         let text = metrics.exposition(Timestamp::default());
         let count = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
         assert_eq!(count("rayscaler_replicas_desired{group=\"a"), 0);

@@ -121,7 +121,7 @@ impl Report {
     /// In a dry run nothing is returned and drivers are told nothing: it may run beside another autoscaler.
     pub fn pass(&mut self, pass: &PassReport<'_>, now: Timestamp) -> Outbox {
         self.metrics.set_session(pass.session_name);
-        let nodes = self.nodes.update(pass.snapshot, now);
+        let nodes = self.nodes.update(pass.snapshot, pass.observed_at);
         self.failures.pass(pass, &nodes, now);
         self.emit(pass, &nodes, now);
         let messages = self.driver_text.pass(pass);

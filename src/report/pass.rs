@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::{
-    ClusterSnapshot, History, PodName, ReplicaRemoval, ScaleDecision, WorkerGroupName,
+    ClusterSnapshot, History, PodName, ReplicaRemoval, ScaleDecision, Timestamp, WorkerGroupName,
 };
 
 /// Names a part of a pass.
@@ -123,6 +123,8 @@ pub struct Acted {
 /// Holds all that the loop tells about one pass.
 #[derive(Debug, Clone, Copy)]
 pub struct PassReport<'a> {
+    /// When it was seen: the moment the last source of the snapshot answered, before deciding.
+    pub observed_at: Timestamp,
     /// What was seen.
     pub snapshot: &'a ClusterSnapshot,
     /// What was decided.
