@@ -41,6 +41,19 @@ impl KubeApi {
 
     /// Starts etcd and an API server, waits until it serves and installs the RayCluster resource.
     pub async fn start() -> Self {
+        let mut problem = String::new();
+        // Somebody else may take a free port before we do.
+        for _ in 0..3 {
+            match Self::try_start().await {
+                Ok(api) => return api,
+                Err(log) => problem = log,
+            }
+        }
+        panic!("the API server is not ready:\n{problem}");
+    }
+
+    /// Errors: the end of the API server's log.
+    async fn try_start() -> Result<Self, String> {
         let programs = kube_binaries::folder_with(&["etcd", "kube-apiserver"]);
         let folder = tempfile::Builder::new()
             .prefix("rayscaler-kube-")
@@ -62,9 +75,9 @@ impl KubeApi {
             _etcd: etcd,
             server_program,
         };
-        api.wait_until_ready().await;
+        api.wait_until_ready().await?;
         api.install_resources().await;
-        api
+        Ok(api)
     }
 
     /// Returns a client that may do everything.
@@ -150,7 +163,7 @@ impl KubeApi {
     /// Starts the API server again on the same port, after [`KubeApi::kill`], and waits until it serves.
     pub async fn restart(&self) {
         *self.server.lock().unwrap() = self.server_program.start();
-        self.wait_until_ready().await;
+        self.wait_until_ready().await.unwrap();
     }
 
     fn kubeconfig_text(&self, token: &str) -> String {
@@ -166,27 +179,24 @@ impl KubeApi {
         .to_string()
     }
 
-    async fn wait_until_ready(&self) {
+    async fn wait_until_ready(&self) -> Result<(), String> {
         let ready = async {
             while !self.ca_file().exists() || !self.is_ready().await {
-                assert!(
-                    self.server.lock().unwrap().exit_code().is_none(),
-                    "{}",
-                    self.server_log()
-                );
+                if self.server.lock().unwrap().exit_code().is_some() {
+                    return false;
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
+            true
         };
-        let in_time = tokio::time::timeout(START_DEADLINE, ready).await.is_ok();
-        assert!(
-            in_time,
-            "the API server is not ready:\n{}",
-            self.server_log()
-        );
-    }
-
-    fn server_log(&self) -> String {
-        self.server.lock().unwrap().log_tail()
+        let is_ready = tokio::time::timeout(START_DEADLINE, ready)
+            .await
+            .unwrap_or(false);
+        if is_ready {
+            Ok(())
+        } else {
+            Err(self.server.lock().unwrap().log_tail())
+        }
     }
 
     async fn is_ready(&self) -> bool {

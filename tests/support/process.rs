@@ -29,7 +29,7 @@ for try in 1 2 3 4 5 6 7 8 9 10; do
     kill -s KILL $left 2>/dev/null
     sleep 0.05
 done
-[ -n "$remove" ] && rm -rf "$remove"
+[ -z "$remove" ] || rm -rf "$remove" || { sleep 0.5; rm -rf "$remove"; }
 exit 0
 "#;
 

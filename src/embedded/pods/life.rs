@@ -59,8 +59,11 @@ impl Life {
         };
         if let End::Deleted(grace) = end.await {
             kubelet.runtime.stop(&self.uid, grace).await;
-            self.delete(kubelet).await;
-            self.wait_until_gone().await;
+            tokio::select! {
+                biased;
+                () = self.wait_until_gone() => {}
+                () = self.delete(kubelet) => self.wait_until_gone().await,
+            }
         } else {
             kubelet.runtime.stop(&self.uid, Duration::ZERO).await;
         }
@@ -174,6 +177,7 @@ impl Life {
         .await;
     }
 
+    /// Deletes the object, again where the API server refused because of a write at the same time.
     async fn delete<R>(&self, kubelet: &Kubelet<R>) {
         let name = self.pod.name_any();
         let uid = Some(self.uid.clone());
@@ -186,7 +190,9 @@ impl Life {
             ..DeleteParams::default()
         }
         .grace_period(0);
-        until_answered(|| async { kubelet.pods.delete(&name, &params).await.map(|_| ()) }).await;
+        while kubelet.pods.delete(&name, &params).await.is_err() {
+            tokio::time::sleep(RETRY).await;
+        }
     }
 
     /// Finalizers may hold the object after the containers are gone.
