@@ -72,10 +72,8 @@ counter rayscaler_drains_total group outcome
 histogram rayscaler_demand_to_patch_seconds group
 histogram rayscaler_demand_to_pod_seconds group
 histogram rayscaler_demand_to_node_seconds group
-counter rayscaler_api_calls_total verb resource status
-histogram rayscaler_api_call_duration_seconds verb
+counter rayscaler_api_calls_total verb status
 counter rayscaler_gcs_calls_total method status
-histogram rayscaler_gcs_call_duration_seconds method
 counter rayscaler_raylet_calls_total method status
 counter rayscaler_invariant_violations_total id
 counter rayscaler_config_reloads_total result
@@ -257,15 +255,12 @@ fn emit_events(metrics: &Metrics) {
     .emit(metrics);
     ApiCalled {
         verb: "patch",
-        resource: "rayclusters",
         status: "200",
-        duration: ms,
     }
     .emit(metrics);
     GcsCalled {
         method: "GetClusterResourceState",
         status: "ok",
-        duration: ms,
     }
     .emit(metrics);
     RayletsCalled {

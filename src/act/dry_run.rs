@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Act, ActError, Acted, PatchPlan};
+use super::PatchPlan;
 
 /// Enough to look at; the log and the metrics tell the rest.
 const KEPT_MAX: usize = 16;
@@ -33,13 +33,6 @@ impl DryRun {
         }
         self.recent.push_back(plan.clone());
         self.count = self.count.saturating_add(1);
-    }
-}
-
-impl Act for DryRun {
-    async fn patch(&mut self, plan: &PatchPlan) -> Result<Acted, ActError> {
-        self.record(plan);
-        Ok(Acted::Recorded)
     }
 }
 

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::Value;
 
-use super::{Act, ActError, Acted, PatchPlan};
+use super::{ActError, PatchPlan};
 use crate::wire::kube_client::{CallError, FIELD_MANAGER, KubeClient};
 
 /// Patches one RayCluster.
@@ -47,11 +47,5 @@ impl KubeAct {
             .send(Method::PATCH, &path, ("application/json-patch+json", body))
             .await
             .map_err(wrap)
-    }
-}
-
-impl Act for KubeAct {
-    async fn patch(&mut self, plan: &PatchPlan) -> Result<Acted, ActError> {
-        Self::patch(self, plan).await.map(Acted::Written)
     }
 }

@@ -41,6 +41,14 @@ impl Default for Scaling {
 }
 
 impl Scaling {
+    /// Writes what the config says in place of the RayCluster into a snapshot.
+    pub fn apply_to(&self, snapshot: &mut model::ClusterSnapshot) {
+        if let Some(timeout) = self.idle_timeout {
+            snapshot.idle_timeout_ms = Some(timeout.as_ms());
+        }
+        snapshot.upscaling_mode = self.upscaling_mode(snapshot.upscaling_mode);
+    }
+
     /// Returns the cluster's idle timeout: the file's, else the RayCluster's, else Ray's 60 s.
     ///
     /// Units: milliseconds.

@@ -21,8 +21,10 @@ mod raycluster_pace;
 mod raylet_round;
 pub mod raylets;
 mod source_error;
+pub mod sources;
 
 pub use object_watch::Now;
 pub use raycluster_pace::PollBounds;
 pub use raylet_round::RayletSettings;
 pub use source_error::SourceError;
+pub use sources::{Observed, Sources};

@@ -138,10 +138,8 @@ metrics! {
     DemandToPatch = Histogram(Buckets::Capacity), "rayscaler_demand_to_patch_seconds" ["group"] "Time from demand to the patch that serves it";
     DemandToPod = Histogram(Buckets::Capacity), "rayscaler_demand_to_pod_seconds" ["group"] "Time from demand to each pod that serves it";
     DemandToNode = Histogram(Buckets::Capacity), "rayscaler_demand_to_node_seconds" ["group"] "Time from demand to each Ray node that serves it";
-    ApiCalls = Counter, "rayscaler_api_calls_total" ["verb", "resource", "status"] "Calls to the Kubernetes API";
-    ApiCallDuration = Histogram(Buckets::Call), "rayscaler_api_call_duration_seconds" ["verb"] "Time of a call to the Kubernetes API";
+    ApiCalls = Counter, "rayscaler_api_calls_total" ["verb", "status"] "Calls to the Kubernetes API";
     GcsCalls = Counter, "rayscaler_gcs_calls_total" ["method", "status"] "Calls to the GCS";
-    GcsCallDuration = Histogram(Buckets::Call), "rayscaler_gcs_call_duration_seconds" ["method"] "Time of a call to the GCS";
     RayletCalls = Counter, "rayscaler_raylet_calls_total" ["method", "status"] "Calls to raylets";
     InvariantViolations = Counter, "rayscaler_invariant_violations_total" ["id"] "Decisions that broke an invariant and were not applied";
     ConfigReloads = Counter, "rayscaler_config_reloads_total" ["result"] "Configurations read";

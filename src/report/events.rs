@@ -2,9 +2,7 @@
 //!
 //! One struct per event; it alone writes the log line and the metric, so the two cannot disagree.
 
-use std::time::Duration;
-
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info, trace, warn};
 
 use super::catalogue::MetricId;
 use super::metrics::{Metrics, sample};
@@ -38,20 +36,14 @@ impl Event for Started<'_> {
 pub struct ApiCalled<'a> {
     /// `get`, `list`, `watch`, `patch`, `create`.
     pub verb: &'a str,
-    /// `pods`, `rayclusters`, ...
-    pub resource: &'a str,
-    /// The HTTP status, or a word such as `timeout`.
+    /// The HTTP status; `none` when there was no answer.
     pub status: &'a str,
-    /// How long it took; of a watch, until its first answer.
-    pub duration: Duration,
 }
 
 impl Event for ApiCalled<'_> {
     fn emit(&self, metrics: &Metrics) {
-        let labels = [self.verb, self.resource, self.status];
-        metrics.add(MetricId::ApiCalls, &labels, 1);
-        metrics.observe(MetricId::ApiCallDuration, &[self.verb], self.duration);
-        debug!(verb = self.verb, resource = self.resource, status = self.status, duration = ?self.duration, "api call");
+        metrics.add(MetricId::ApiCalls, &[self.verb, self.status], 1);
+        debug!(verb = self.verb, status = self.status, "api call");
     }
 }
 
@@ -60,17 +52,14 @@ impl Event for ApiCalled<'_> {
 pub struct GcsCalled<'a> {
     /// The method's short name.
     pub method: &'a str,
-    /// The gRPC code as a word: `ok`, `unavailable`, ...
+    /// `ok`, or the kind of error: `unreachable`, `timeout`, ...
     pub status: &'a str,
-    /// How long it took.
-    pub duration: Duration,
 }
 
 impl Event for GcsCalled<'_> {
     fn emit(&self, metrics: &Metrics) {
         metrics.add(MetricId::GcsCalls, &[self.method, self.status], 1);
-        metrics.observe(MetricId::GcsCallDuration, &[self.method], self.duration);
-        debug!(method = self.method, status = self.status, duration = ?self.duration, "gcs call");
+        trace!(method = self.method, status = self.status, "gcs call");
     }
 }
 

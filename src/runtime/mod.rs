@@ -1,10 +1,14 @@
 //! The running sidecar: what it is started with, and where its parts meet.
 
 pub mod backoff;
+pub mod controller;
+pub mod courier;
 pub mod options;
 pub mod reload;
+pub mod reporting;
 mod run;
 pub mod shutdown;
+mod sidecar;
 pub mod supervisor;
 pub mod telemetry;
 

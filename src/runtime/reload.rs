@@ -125,6 +125,12 @@ impl Reloader {
         Ok((reloader, config))
     }
 
+    /// Returns the file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Looks at the file.
     pub fn poll(&mut self, policies: &dyn PolicyCatalog) -> ReloadOutcome {
         let look = Look::at(&self.path).ok();

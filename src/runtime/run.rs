@@ -8,13 +8,19 @@ use tracing::{error, info, warn};
 
 use super::options::RunOptions;
 use super::reload::{ReloadError, ReloadOutcome, Reloader};
-use super::shutdown::Shutdown;
-use super::telemetry::{Telemetry, chain};
+use super::shutdown::{Shutdown, TaskEnded};
+use super::sidecar::Builder;
+use super::telemetry::Telemetry;
 use crate::clock::Clock;
 use crate::config::{Config, PolicyCatalog};
+use crate::report::Metrics;
+use crate::report::events::{ConfigRead, Event as _};
 
 /// How often the config file is looked at; a ConfigMap takes a minute to arrive anyway.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
+
+/// A patch takes milliseconds; one that hangs must not hold up the end of the pod.
+const FINISH_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// Says why `run` ended before it was told to.
 #[derive(Debug, Error)]
@@ -25,6 +31,12 @@ pub enum RunError {
     /// The log cannot be started.
     #[error("cannot start the log")]
     Log(#[from] tracing::subscriber::SetGlobalDefaultError),
+    /// The settings make no sense together, or a file they name cannot be read.
+    #[error("cannot start: {0}")]
+    Settings(String),
+    /// A task that runs beside the loop is gone; the parent starts everything anew.
+    #[error("the task `{0}` ended")]
+    TaskEnded(&'static str),
     /// Runtime or signals cannot be set up.
     #[error("cannot set up the runtime")]
     Runtime(#[source] io::Error),
@@ -51,59 +63,105 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
         }
         None => (None, Config::default()),
     };
-    let mut config = options.overrides.apply(file);
-    let telemetry = Telemetry::start(config.log, Clock::system())?;
+    let config = options.overrides.apply(file);
+    let clock = Clock::system();
+    let telemetry = Telemetry::start(config.log, clock.clone())?;
     greet(options);
     let (trigger, shutdown) = Shutdown::new();
     let signals = trigger.pull_on_signal();
     tokio::pin!(signals);
+    let metrics = Metrics::new();
+    let builder = Builder {
+        options,
+        config: &config,
+        telemetry: telemetry.clone(),
+        clock,
+        metrics: metrics.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let sidecar = tokio::select! {
+        biased;
+        signal = &mut signals => return stopped(signal),
+        sidecar = builder.build() => sidecar.map_err(RunError::Settings)?,
+    };
+    let (mut controller, mut tasks, settings) = sidecar.split();
+    let work = controller.run(shutdown.requested());
+    tokio::pin!(work);
     let mut timer = tokio::time::interval(RELOAD_EVERY);
-    while !shutdown.is_requested() {
+    loop {
         tokio::select! {
             biased;
             signal = &mut signals => {
-                let signal = signal.map_err(RunError::Runtime)?;
-                info!(signal, "stopping");
+                // The loop finishes a patch in flight and returns.
+                let ended = tokio::time::timeout(FINISH_WITHIN, &mut work).await;
+                if ended.is_err() {
+                    warn!("the patch in flight was not finished in time");
+                }
+                return stopped(signal);
+            }
+            () = &mut work => return Ok(()),
+            Some(ended) = tasks.next_ended() => {
+                let TaskEnded { name, panic } = ended;
+                error!(task = name, panic = panic.unwrap_or_default(), "a task ended, starting anew");
+                return Err(RunError::TaskEnded(name));
             }
             _ = timer.tick() => {
-                if let Some(changed) = look(reloader.as_mut(), policies) {
-                    config = options.overrides.apply(changed);
-                    telemetry.set(config.log);
+                if let Some(changed) = look(reloader.as_mut(), policies, &metrics) {
+                    let changed = options.overrides.apply(changed);
+                    telemetry.set(changed.log);
+                    settings.apply(&changed);
                 }
             }
         }
     }
+}
+
+fn stopped(signal: io::Result<&'static str>) -> Result<(), RunError> {
+    let signal = signal.map_err(RunError::Runtime)?;
+    info!(signal, "stopped");
     Ok(())
 }
 
 fn greet(options: &RunOptions) {
     info!(
-        version = env!("CARGO_PKG_VERSION"),
         cluster = options.cluster_name,
         namespace = options.cluster_namespace,
         restarts = options.lineage.total(),
         last_ended_by = options.lineage.last().map(super::supervisor::Cause::as_str),
-        "started"
+        "starting"
     );
     for notice in &options.notices {
-        let (variable, detail) = (notice.variable, &notice.detail);
-        warn!(variable, detail, "environment variable without effect");
+        warn!(variable = notice.variable, "{}", notice.detail);
     }
     for remark in &options.remarks {
         info!(remark, "part of the start command that is not run");
     }
 }
 
-fn look(reloader: Option<&mut Reloader>, policies: &dyn PolicyCatalog) -> Option<Config> {
-    match reloader?.poll(policies) {
+fn look(
+    reloader: Option<&mut Reloader>,
+    policies: &dyn PolicyCatalog,
+    metrics: &Metrics,
+) -> Option<Config> {
+    let reloader = reloader?;
+    let outcome = reloader.poll(policies);
+    let path = reloader.path().display().to_string();
+    match outcome {
         ReloadOutcome::Unchanged => None,
         ReloadOutcome::Changed(config) => {
-            info!("config file read again");
+            ConfigRead {
+                problems: None,
+                path: &path,
+            }
+            .emit(metrics);
             Some(*config)
         }
         ReloadOutcome::Refused(refused) => {
-            let error = chain(&refused);
-            error!(error, "config file not used, the last good one stays");
+            ConfigRead {
+                problems: Some(&refused.to_string()),
+                path: &path,
+            }
+            .emit(metrics);
             None
         }
     }

@@ -1,0 +1,288 @@
+//! Asks raylets to stop before their pods are named.
+//!
+//! The order is what keeps work alive: every raylet of the replica is asked whether it is idle now
+//! (an answer 5 ms old, where the GCS's may be seconds old), then the GCS drains them with the one
+//! reason a raylet may refuse. Only a replica whose hosts have all accepted is named. An accepted drain
+//! cannot be taken back, so hosts are drained one after the other and the first refusal ends it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
+
+use crate::clock::Clock;
+use crate::model::{
+    ClusterSnapshot, Node, NodeStatus, PodName, RemovalCause, ReplicaRemoval, ScaleDecision,
+};
+use crate::wire::gcs::ray::rpc::autoscaler::{DrainNodeReason, DrainNodeReply, DrainNodeRequest};
+use crate::wire::gcs::{GcsClient, GcsError, RayletClient};
+
+/// Replicas that are drained at the same time; the GCS forwards each drain to its raylet.
+const AT_ONCE: usize = 16;
+
+/// Bounds the draining.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainSettings {
+    /// How long a drain may take to be answered. Units: milliseconds.
+    pub answer_ms: u64,
+    /// How long a node that must go may finish its work. Units: milliseconds.
+    pub preemption_ms: u64,
+    /// A node must have been alive in a reply no older than this: the GCS also accepts the drain of
+    /// dead and unknown nodes. Units: milliseconds.
+    pub alive_within_ms: u64,
+}
+
+/// Holds a replica that stays because of one of its pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The pod.
+    pub pod: PodName,
+    /// A stable word: `busy_now`, `refused`, `no_answer`, `stale`, `not_running`.
+    pub code: &'static str,
+    /// What Ray said.
+    pub message: String,
+}
+
+/// Holds what became of the removals of a decision.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Pods that may go: their raylets have accepted, are gone already, or are not asked.
+    pub may_go: BTreeSet<PodName>,
+    /// Pods whose raylets have accepted just now.
+    pub accepted: Vec<PodName>,
+    /// Pods that keep their replica.
+    pub refused: Vec<Refusal>,
+}
+
+/// Drains nodes.
+#[derive(Debug, Clone)]
+pub struct Drainer {
+    gcs: GcsClient,
+    raylets: RayletClient,
+    clock: Clock,
+    settings: DrainSettings,
+}
+
+impl Drainer {
+    /// Returns a drainer that has asked nobody.
+    #[must_use]
+    pub fn new(
+        gcs: &GcsClient,
+        raylets: RayletClient,
+        clock: Clock,
+        settings: DrainSettings,
+    ) -> Self {
+        let gcs = gcs
+            .clone()
+            .with_deadline(Duration::from_millis(settings.answer_ms));
+        Self {
+            gcs,
+            raylets,
+            clock,
+            settings,
+        }
+    }
+
+    /// Drains everything that `decision` removes.
+    pub async fn drain(&self, snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> Drained {
+        let removals = decision.groups.iter().flat_map(|group| &group.remove);
+        let drains = removals.map(|removal| self.drain_replica(snapshot, removal));
+        let mut all = Drained::default();
+        let mut drains = stream::iter(drains).buffer_unordered(AT_ONCE);
+        while let Some(one) = drains.next().await {
+            all.may_go.extend(one.may_go);
+            all.accepted.extend(one.accepted);
+            all.refused.extend(one.refused);
+        }
+        all.accepted.sort();
+        all.refused.sort_by(|a, b| a.pod.cmp(&b.pod));
+        all
+    }
+
+    async fn drain_replica(&self, snapshot: &ClusterSnapshot, removal: &ReplicaRemoval) -> Drained {
+        let hosts: Vec<&Node> = removal
+            .pods
+            .iter()
+            .filter_map(|pod| node(snapshot, pod))
+            .collect();
+        let Some(first) = removal.pods.first() else {
+            return Drained::default();
+        };
+        match removal.cause {
+            RemovalCause::Idle => self.drain_idle(snapshot, removal, (first, &hosts)).await,
+            RemovalCause::AboveMax => self.preempt(removal, &hosts).await,
+            RemovalCause::Stopped => {
+                let running = hosts.iter().find(|host| host.status == NodeStatus::Running);
+                match running {
+                    Some(host) => refused(&host.name, "not_stopped", String::new()),
+                    None => Drained {
+                        may_go: removal.pods.iter().cloned().collect(),
+                        ..Drained::default()
+                    },
+                }
+            }
+        }
+    }
+
+    async fn drain_idle(
+        &self,
+        snapshot: &ClusterSnapshot,
+        removal: &ReplicaRemoval,
+        (first, hosts): (&PodName, &[&Node]),
+    ) -> Drained {
+        let age_ms = snapshot
+            .completeness
+            .gcs_at
+            .map_or(u64::MAX, |at| self.clock.now().millis_since(at));
+        if age_ms > self.settings.alive_within_ms {
+            return refused(
+                first,
+                "stale",
+                format!("the GCS's state is {age_ms} ms old"),
+            );
+        }
+        if let Some(strange) = hosts.iter().find(|host| !is_drainable(host)) {
+            return refused(&strange.name, "not_running", String::new());
+        }
+        let running: Vec<&Node> = hosts
+            .iter()
+            .copied()
+            .filter(|host| host.status == NodeStatus::Running)
+            .collect();
+        let busy = join_all(running.iter().map(|host| self.is_busy_now(host))).await;
+        if let Some((host, _)) = running.iter().zip(busy).find(|(_, is_busy)| *is_busy) {
+            return refused(
+                &host.name,
+                "busy_now",
+                "its raylet has work as of now".to_owned(),
+            );
+        }
+        let mut outcome = Drained::default();
+        let idle_secs = Duration::from_millis(removal.idle_ms).as_secs_f64();
+        for host in running {
+            let message = format!("Termination of node that's idle for {idle_secs:.3} seconds.");
+            let answer = self
+                .ask(host, DrainNodeReason::IdleTermination, (message, 0))
+                .await;
+            match answer {
+                Ok(reply) if reply.is_accepted => outcome.accepted.push(host.name.clone()),
+                Ok(reply) => {
+                    outcome.refused.push(refusal(
+                        &host.name,
+                        "refused",
+                        reply.rejection_reason_message,
+                    ));
+                    return outcome;
+                }
+                Err(error) => {
+                    outcome
+                        .refused
+                        .push(refusal(&host.name, "no_answer", error.to_string()));
+                    return outcome;
+                }
+            }
+        }
+        outcome.may_go = removal.pods.iter().cloned().collect();
+        outcome
+    }
+
+    /// Tells nodes that must go to finish; they go whatever they answer.
+    async fn preempt(&self, removal: &ReplicaRemoval, hosts: &[&Node]) -> Drained {
+        let deadline = self
+            .clock
+            .now()
+            .plus_ms(self.settings.preemption_ms)
+            .as_ms();
+        let message = "maxReplicas of its worker group was lowered.";
+        let running = hosts
+            .iter()
+            .filter(|host| host.status == NodeStatus::Running);
+        let answers = join_all(running.map(|host| async move {
+            let answer = self
+                .ask(
+                    host,
+                    DrainNodeReason::Preemption,
+                    (message.to_owned(), deadline),
+                )
+                .await;
+            (host.name.clone(), answer)
+        }));
+        let accepted = answers
+            .await
+            .into_iter()
+            .filter(|(_, answer)| answer.as_ref().is_ok_and(|a| a.is_accepted));
+        Drained {
+            accepted: accepted.map(|(pod, _)| pod).collect(),
+            may_go: removal.pods.iter().cloned().collect(),
+            refused: Vec::new(),
+        }
+    }
+
+    /// Returns whether a raylet says that it has work; one that does not answer is left to the drain,
+    /// which it can still refuse.
+    async fn is_busy_now(&self, host: &Node) -> bool {
+        let Some(address) = &host.raylet_address else {
+            return false;
+        };
+        match self.raylets.get_resource_load(address).await {
+            Ok(reply) => reply.resources.is_some_and(|resources| {
+                let is_this_one = host
+                    .node_id
+                    .is_some_and(|id| resources.node_id == id.as_bytes());
+                is_this_one && resources.idle_duration_ms <= 0
+            }),
+            Err(_) => false,
+        }
+    }
+
+    async fn ask(
+        &self,
+        host: &Node,
+        reason: DrainNodeReason,
+        (reason_message, deadline_timestamp_ms): (String, i64),
+    ) -> Result<DrainNodeReply, GcsError> {
+        let node_id = host
+            .node_id
+            .map(|id| id.as_bytes().to_vec())
+            .unwrap_or_default();
+        let request = DrainNodeRequest {
+            node_id,
+            reason: reason.into(),
+            reason_message,
+            deadline_timestamp_ms,
+        };
+        self.gcs.drain_node(request).await
+    }
+}
+
+fn node<'a>(snapshot: &'a ClusterSnapshot, pod: &PodName) -> Option<&'a Node> {
+    snapshot
+        .nodes
+        .iter()
+        .find(|node| node.name == *pod && node.status != NodeStatus::Lost)
+}
+
+/// Returns whether a host is either to be drained or has been.
+fn is_drainable(host: &Node) -> bool {
+    match host.status {
+        NodeStatus::Running => host.node_id.is_some(),
+        NodeStatus::Draining | NodeStatus::Stopped => true,
+        _ => false,
+    }
+}
+
+fn refusal(pod: &PodName, code: &'static str, message: String) -> Refusal {
+    Refusal {
+        pod: pod.clone(),
+        code,
+        message,
+    }
+}
+
+fn refused(pod: &PodName, code: &'static str, message: String) -> Drained {
+    Drained {
+        refused: vec![refusal(pod, code, message)],
+        ..Drained::default()
+    }
+}

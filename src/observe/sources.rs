@@ -1,0 +1,205 @@
+//! Ray's and Kubernetes' news, awaited together and joined into a snapshot.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::Poll;
+
+use tokio::sync::watch;
+
+use super::SourceError;
+use super::cluster::{ClusterChange, ClusterSource, ClusterWatch};
+use super::join::{JoinInput, join};
+use super::ray::{RayFacts, RayUpdate};
+use super::ray_state::RayState;
+use crate::clock::Clock;
+use crate::model::{ClusterSnapshot, Completeness, Timestamp};
+
+/// Changes that are taken in before the loop is woken: a burst of pods is one piece of news.
+const BURST_MAX: usize = 2_000;
+
+/// Holds everything known at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// When the news behind it arrived.
+    pub at: Timestamp,
+    /// The joined view; `None` until the RayCluster was read.
+    pub snapshot: Option<ClusterSnapshot>,
+    /// Whether the GCS was found to be another cluster since the last time.
+    pub is_gcs_replaced: bool,
+    /// Whether the GCS started again since the last time.
+    pub is_gcs_restarted: bool,
+    /// Sources that are out of step.
+    pub errors: Vec<SourceError>,
+    /// What reports want to know of Ray.
+    pub ray: RayFacts,
+    /// Ray's session; empty until known.
+    pub session_name: String,
+}
+
+/// Awaits and joins.
+pub struct Sources {
+    ray: watch::Receiver<RayUpdate>,
+    cluster: ClusterWatch,
+    clock: Clock,
+    errors: [Option<SourceError>; 2],
+    is_out_of_date: bool,
+    seen_replaced: u64,
+    seen_restarted: u64,
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources").finish_non_exhaustive()
+    }
+}
+
+impl Sources {
+    /// Returns sources that have told nothing yet.
+    #[must_use]
+    pub fn new(ray: watch::Receiver<RayUpdate>, cluster: ClusterWatch, clock: Clock) -> Self {
+        let (errors, is_out_of_date) = (Default::default(), false);
+        Self {
+            ray,
+            cluster,
+            clock,
+            errors,
+            is_out_of_date,
+            seen_replaced: 0,
+            seen_restarted: 0,
+        }
+    }
+
+    /// Waits for news, or until `wake_at`, and returns everything known then; can be cancelled.
+    pub async fn next(&mut self, wake_at: Option<Timestamp>) -> Observed {
+        if self.is_out_of_date {
+            let read = self.cluster.raycluster_mut().get_now().await;
+            self.is_out_of_date = false;
+            if let Err(error) = read {
+                self.errors[1] = Some(SourceError::new("raycluster", error.kind(), &error));
+            }
+        } else {
+            self.wait(wake_at).await;
+        }
+        self.take_in_burst().await;
+        self.observed()
+    }
+
+    /// Takes in what a patch taught: the object it returned, or that ours is out of date.
+    pub fn adopt(&mut self, raycluster: Option<&serde_json::Value>) {
+        let is_taken =
+            raycluster.is_some_and(|value| self.cluster.raycluster_mut().adopt(value).is_ok());
+        self.is_out_of_date = !is_taken;
+    }
+
+    /// Gives back the watch of the cluster, for a look before Ray is known.
+    pub fn cluster(&self) -> &ClusterWatch {
+        &self.cluster
+    }
+
+    async fn wait(&mut self, wake_at: Option<Timestamp>) {
+        let clock = self.clock.clone();
+        let timer = async move {
+            match wake_at {
+                Some(at) => clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let change = tokio::select! {
+            biased;
+            changed = self.ray.changed() => {
+                if changed.is_err() {
+                    // The task that asks Ray is gone; its owner ends the process. Until then: no news.
+                    std::future::pending::<()>().await;
+                }
+                None
+            }
+            change = self.cluster.next() => Some(change),
+            () = timer => None,
+        };
+        if let Some(change) = change {
+            self.note(change);
+        }
+    }
+
+    /// Takes in what is there without waiting for more.
+    async fn take_in_burst(&mut self) {
+        for _ in 0..BURST_MAX {
+            let Some(change) = now_or_never(self.cluster.next()).await else {
+                break;
+            };
+            self.note(change);
+        }
+        self.ray.mark_unchanged();
+    }
+
+    fn note(&mut self, change: ClusterChange) {
+        let at = |source| usize::from(source == ClusterSource::RayCluster);
+        let name = |source| {
+            if source == ClusterSource::Pods {
+                "pods"
+            } else {
+                "raycluster"
+            }
+        };
+        match change {
+            ClusterChange::Changed(source) | ClusterChange::InStep(source) => {
+                self.errors[at(source)] = None
+            }
+            ClusterChange::Lost(source, error) => {
+                self.errors[at(source)] =
+                    Some(SourceError::new(name(source), error.kind(), &error));
+            }
+        }
+    }
+
+    fn observed(&mut self) -> Observed {
+        let now = self.clock.now();
+        let update = self.ray.borrow().clone();
+        let is_gcs_replaced = update.replaced > self.seen_replaced;
+        let is_gcs_restarted = update.restarted > self.seen_restarted;
+        (self.seen_replaced, self.seen_restarted) = (update.replaced, update.restarted);
+        let unread = RayState::default();
+        let ray = update.state.as_deref().unwrap_or(&unread);
+        let completeness = Completeness {
+            gcs_at: update.state.as_ref().map(|state| state.received_at),
+            pods_at: self.cluster.pods().known_at(now),
+            raycluster_at: self.cluster.raycluster().known_at(now),
+        };
+        let pods: Vec<_> = self.cluster.pods().pods().collect();
+        let snapshot = self.cluster.raycluster().current().map(|raycluster| {
+            let input = JoinInput {
+                ray,
+                raycluster,
+                pods: &pods,
+                completeness,
+            };
+            join(&input)
+        });
+        let errors = update
+            .error
+            .iter()
+            .chain(self.errors.iter().flatten())
+            .cloned()
+            .collect();
+        let session_name = ray.session_name.clone();
+        Observed {
+            at: now,
+            snapshot,
+            is_gcs_replaced,
+            is_gcs_restarted,
+            errors,
+            ray: update.facts,
+            session_name,
+        }
+    }
+}
+
+/// Polls a future once.
+async fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}

@@ -1,0 +1,342 @@
+//! The loop: the only place where observe, engine, act and report meet.
+//!
+//! Each pass starts from what is observed now. A patch that succeeded means "asked", no more: the
+//! object the API server returned is adopted as the newest observation, and the next pass decides
+//! from that. Nothing here retries; a failed act only says how long to keep quiet, and then the
+//! next pass decides afresh.
+//!
+//! # Why generic
+//!
+//! The loop gets its clock, its sources and its hands from outside, so that it can be run whole
+//! under virtual time against stand-ins (tokio's paused clock moves [`Clock`] as well).
+
+use std::future::Future;
+use std::sync::Arc;
+
+use super::backoff::Backoff;
+use crate::act::{ActError, Applied, NextStep, PatchOutcome};
+use crate::clock::Clock;
+use crate::config::{self, Config, Scaling};
+use crate::engine::Engine;
+use crate::engine::invariants::{Violation, check};
+use crate::model::{ClusterSnapshot, History, Input, ScaleDecision, Timestamp};
+use crate::observe::Observed;
+use crate::policy::Registry;
+
+/// Gives the loop what is there.
+pub trait Observe {
+    /// Waits for news, or until `wake_at`, and returns everything known then; can be cancelled.
+    fn next(&mut self, wake_at: Option<Timestamp>) -> impl Future<Output = Observed>;
+
+    /// Takes in what a patch taught: the object it returned, or (`None`) that ours is out of date.
+    ///
+    /// A second method, because the stock Role cannot watch the RayCluster: without it the loop
+    /// would act again on the state from before its own patch.
+    fn adopt(&mut self, raycluster: Option<&serde_json::Value>);
+}
+
+/// Does what was decided.
+pub trait Act {
+    /// Drains and patches; everything that happened is in the answer, failures included.
+    fn act(
+        &mut self,
+        snapshot: &ClusterSnapshot,
+        decision: &ScaleDecision,
+        now: Timestamp,
+    ) -> impl Future<Output = Applied>;
+}
+
+/// Holds everything about one pass, for reports.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    /// What was there.
+    pub observed: &'a Observed,
+    /// What was decided; `None` until everything has been read once.
+    pub decided: Option<Decided<'a>>,
+    /// What was done; `None` when nothing was to be done or writing was held back.
+    pub applied: Option<&'a Applied>,
+    /// When the pass began.
+    pub started_at: Timestamp,
+    /// When everything was done.
+    pub ended_at: Timestamp,
+    /// How long each phase took.
+    pub took: PhaseTimes,
+}
+
+/// Holds a decision and what it was made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Decided<'a> {
+    /// The facts.
+    pub snapshot: &'a ClusterSnapshot,
+    /// The answer.
+    pub decision: &'a ScaleDecision,
+    /// What the engine remembered.
+    pub history: &'a History,
+    /// Broken invariants; the decision was not applied if there are any.
+    pub violations: &'a [Violation],
+    /// Why nothing is written although something was decided; `None` when writing is free.
+    pub write_hold: Option<WriteHold>,
+}
+
+/// Holds how long the phases of a pass took.
+///
+/// Units: milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct PhaseTimes {
+    /// Deciding and checking.
+    pub decide_ms: f64,
+    /// Draining and patching.
+    pub act_ms: f64,
+}
+
+/// Receives every pass.
+pub trait Report {
+    /// Takes in one pass and returns when it wants another, though nothing else happens; must not wait.
+    fn pass(&mut self, pass: &Pass<'_>) -> Option<Timestamp>;
+}
+
+/// Says why nothing is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteHold {
+    /// Paused by annotation or configuration.
+    Paused,
+    /// The last act failed; quiet until then.
+    BackingOff(Timestamp),
+    /// The decision broke an invariant.
+    Invariant,
+}
+
+impl WriteHold {
+    /// Returns the stable word for logs and metrics.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Paused => "paused",
+            Self::BackingOff(_) => "backing_off",
+            Self::Invariant => "invariant",
+        }
+    }
+}
+
+/// Holds what can change while the loop runs.
+#[derive(Debug, Clone)]
+pub struct ControllerSettings {
+    /// The policies, built.
+    pub engine: Arc<Engine>,
+    /// What the configuration says in place of the RayCluster.
+    pub scaling: Scaling,
+}
+
+impl ControllerSettings {
+    /// Returns the settings that a config asks for.
+    ///
+    /// Errors: the mistakes in its policies, a line each.
+    pub fn of(config: &Config) -> Result<Self, String> {
+        let engine = config::engine(config, &Registry::default()).map_err(|errors| {
+            errors
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        })?;
+        Ok(Self {
+            engine: Arc::new(engine),
+            scaling: config.scaling.clone(),
+        })
+    }
+}
+
+/// Runs the loop.
+#[derive(Debug)]
+pub struct Controller<O, A, R> {
+    observe: O,
+    act: A,
+    report: R,
+    clock: Clock,
+    settings: tokio::sync::watch::Receiver<ControllerSettings>,
+    history: History,
+    failures: u32,
+    quiet_until: Option<Timestamp>,
+    wake_at: Option<Timestamp>,
+}
+
+/// After a failed patch: soon, because demand waits; at most half a minute, because the API server
+/// may be back any time.
+const RETRY: Backoff = Backoff {
+    first_ms: 200,
+    max_ms: 30_000,
+};
+
+/// How long a patch that cannot succeed as things are is not tried again. Units: milliseconds.
+const HOLD_MS: u64 = 5_000;
+
+/// How often the loop turns when nothing happens, so that ages and health stay current.
+const HEARTBEAT_MS: u64 = 5_000;
+
+impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
+    /// Returns a loop that has not turned yet.
+    pub fn new(
+        (observe, act, report): (O, A, R),
+        clock: Clock,
+        settings: tokio::sync::watch::Receiver<ControllerSettings>,
+    ) -> Self {
+        Self {
+            observe,
+            act,
+            report,
+            clock,
+            settings,
+            history: History::default(),
+            failures: 0,
+            quiet_until: None,
+            wake_at: None,
+        }
+    }
+
+    /// Turns until `shutdown` is ready; a patch in flight is finished first.
+    pub async fn run(&mut self, shutdown: impl Future<Output = ()>) {
+        tokio::pin!(shutdown);
+        loop {
+            let heartbeat = self.clock.now().plus_ms(HEARTBEAT_MS);
+            let wake_at = self.wake_at.map_or(heartbeat, |at| at.min(heartbeat));
+            let observed = tokio::select! {
+                biased;
+                () = &mut shutdown => return,
+                Ok(()) = self.settings.changed() => self.observe.next(Some(self.clock.now())).await,
+                observed = self.observe.next(Some(wake_at)) => observed,
+            };
+            self.pass(observed).await;
+        }
+    }
+
+    /// Returns what the loop remembers.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    async fn pass(&mut self, mut observed: Observed) {
+        let started_at = self.clock.now();
+        if observed.is_gcs_replaced {
+            self.history.absorb(&Input::GcsReplaced, started_at);
+        }
+        let settings = self.settings.borrow_and_update().clone();
+        if let Some(snapshot) = &mut observed.snapshot {
+            settings.scaling.apply_to(snapshot);
+        }
+        let Some(snapshot) = &observed.snapshot else {
+            let took = PhaseTimes::default();
+            let pass = Pass {
+                observed: &observed,
+                decided: None,
+                applied: None,
+                started_at,
+                ended_at: started_at,
+                took,
+            };
+            self.wake_at = self.report.pass(&pass);
+            return;
+        };
+        self.history.absorb(&Input::Observed(snapshot), started_at);
+        let before_decide = self.clock.precise_ms();
+        let decision = settings.engine.decide(snapshot, &self.history, started_at);
+        let violations = check(snapshot, &self.history, &decision);
+        let before_act = self.clock.precise_ms();
+        let write_hold = self.write_hold(snapshot, &settings, &violations, started_at);
+        let remembered = self.history.clone();
+        let applied = if decision.is_change() && write_hold.is_none() {
+            let applied = self.act.act(snapshot, &decision, started_at).await;
+            self.learn(&applied);
+            Some(applied)
+        } else {
+            None
+        };
+        let took = PhaseTimes {
+            decide_ms: before_act - before_decide,
+            act_ms: self.clock.precise_ms() - before_act,
+        };
+        let decided = Decided {
+            snapshot,
+            decision: &decision,
+            history: &remembered,
+            violations: &violations,
+            write_hold,
+        };
+        let (decided, applied) = (Some(decided), applied.as_ref());
+        let report_at = self.report.pass(&Pass {
+            observed: &observed,
+            decided,
+            applied,
+            started_at,
+            ended_at: self.clock.now(),
+            took,
+        });
+        let quiet_until = self.quiet_until.filter(|at| *at > started_at);
+        self.wake_at = [decision.next_check_at, quiet_until, report_at]
+            .into_iter()
+            .flatten()
+            .min();
+    }
+
+    fn write_hold(
+        &self,
+        snapshot: &ClusterSnapshot,
+        settings: &ControllerSettings,
+        violations: &[Violation],
+        now: Timestamp,
+    ) -> Option<WriteHold> {
+        if !violations.is_empty() {
+            return Some(WriteHold::Invariant);
+        }
+        if settings.scaling.paused || snapshot.paused.is_some() {
+            return Some(WriteHold::Paused);
+        }
+        self.quiet_until
+            .filter(|until| *until > now)
+            .map(WriteHold::BackingOff)
+    }
+
+    fn learn(&mut self, applied: &Applied) {
+        let now = self.clock.now();
+        for pod in &applied.drained {
+            self.history.absorb(&Input::DrainAccepted(pod), now);
+        }
+        for refusal in &applied.refused {
+            self.history.absorb(&Input::DrainRefused(&refusal.pod), now);
+        }
+        match &applied.patch {
+            PatchOutcome::Nothing | PatchOutcome::Recorded(_) => {}
+            PatchOutcome::Done {
+                raycluster,
+                changes,
+            } => {
+                for change in changes {
+                    let (group, from, to) =
+                        (&change.name, change.replicas_from, change.replicas_to);
+                    self.history.absorb(&Input::Scaled { group, from, to }, now);
+                }
+                self.observe.adopt(Some(raycluster));
+                self.failures = 0;
+                self.quiet_until = None;
+            }
+            PatchOutcome::Failed(error) => self.keep_quiet(error, now),
+        }
+    }
+
+    fn keep_quiet(&mut self, error: &ActError, now: Timestamp) {
+        self.failures = self.failures.saturating_add(1);
+        self.observe.adopt(None);
+        let backoff_ms = RETRY.delay_ms(self.failures);
+        let wait_ms = match error.next_step() {
+            // The first time the object is simply read again; a second failure in a row means
+            // that reading alone does not help.
+            NextStep::ObserveAgain if self.failures == 1 => 0,
+            NextStep::ObserveAgain => backoff_ms,
+            NextStep::Wait(pause) => {
+                backoff_ms.max(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX))
+            }
+            // Rights and limits change by hand, not by asking again soon.
+            NextStep::Hold => backoff_ms.max(HOLD_MS),
+        };
+        self.quiet_until = Some(now.plus_ms(wait_ms));
+    }
+}

@@ -1,0 +1,173 @@
+//! Carries what reports want sent to Ray and Kubernetes, so that the loop never waits for it.
+
+use tokio::sync::{mpsc, watch};
+use tracing::debug;
+
+use super::telemetry::chain;
+use crate::clock::Clock;
+use crate::model::Timestamp;
+use crate::report::events::{Event, ReportFailed};
+use crate::report::kv::{KvPut, at_start, v1_status};
+use crate::report::{Metrics, kube_events};
+use crate::wire::gcs::ray::rpc::autoscaler::AutoscalingState;
+use crate::wire::gcs::{GcsClient, GcsError};
+
+/// Holds something to send.
+#[derive(Debug)]
+pub enum Letter {
+    /// What the GCS is told once, when it is first seen or is new.
+    Hello {
+        /// Address at which Prometheus finds our metrics.
+        head_ip: String,
+    },
+    /// For `ReportAutoscalingState`.
+    State(AutoscalingState),
+    /// For the key that the first autoscaler's readers read.
+    V1Status(String),
+    /// For the API server.
+    KubeEvents(Vec<serde_json::Value>),
+}
+
+/// Says what came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// The GCS has taken reports up to this version before.
+    Continue {
+        /// `autoscaler_state_version` that it holds.
+        version: i64,
+    },
+    /// The GCS did not answer our greeting.
+    NotGreeted,
+    /// The GCS took the report.
+    StateDelivered(Timestamp),
+    /// It did not.
+    StateFailed,
+    /// The status was not put.
+    V1StatusFailed,
+}
+
+/// Holds whom the courier knows.
+pub struct Courier {
+    /// The GCS.
+    pub gcs: GcsClient,
+    /// The API server.
+    pub kube: kube::Client,
+    /// What counts failures.
+    pub metrics: Metrics,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Where our metrics are served, once they are.
+    pub listening: watch::Receiver<Option<std::net::SocketAddr>>,
+}
+
+impl std::fmt::Debug for Courier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Courier").finish_non_exhaustive()
+    }
+}
+
+impl Courier {
+    /// Carries letters until nobody writes any more.
+    pub async fn run(
+        self,
+        mut letters: mpsc::Receiver<Letter>,
+        deliveries: mpsc::Sender<Delivery>,
+    ) {
+        let mut failing: Vec<&'static str> = Vec::new();
+        while let Some(letter) = letters.recv().await {
+            let (target, result, delivery) = self.carry(letter).await;
+            let is_repeated = failing.contains(&target);
+            match result {
+                Ok(()) => failing.retain(|other| *other != target),
+                Err(error) => {
+                    ReportFailed {
+                        target,
+                        error: &error,
+                        is_repeated,
+                    }
+                    .emit(&self.metrics);
+                    if !is_repeated {
+                        failing.push(target);
+                    }
+                }
+            }
+            if let Some(delivery) = delivery {
+                // A loop that is gone needs no answer.
+                deliveries.send(delivery).await.unwrap_or_default();
+            }
+        }
+    }
+
+    async fn carry(&self, letter: Letter) -> (&'static str, Result<(), String>, Option<Delivery>) {
+        match letter {
+            Letter::Hello { head_ip } => {
+                let greeted = self.greet(&head_ip).await;
+                let delivery = match &greeted {
+                    Ok(version) => Delivery::Continue { version: *version },
+                    Err(_) => Delivery::NotGreeted,
+                };
+                (
+                    "gcs_kv",
+                    greeted.map(|_| ()).map_err(|error| chain(&error)),
+                    Some(delivery),
+                )
+            }
+            Letter::State(state) => {
+                let sent = self.gcs.report_autoscaling_state(state).await;
+                let delivery = match &sent {
+                    Ok(()) => Delivery::StateDelivered(self.clock.now()),
+                    Err(_) => Delivery::StateFailed,
+                };
+                (
+                    "gcs_state",
+                    sent.map_err(|error| chain(&error)),
+                    Some(delivery),
+                )
+            }
+            Letter::V1Status(status) => {
+                let put = self.put(&v1_status(status)).await;
+                let delivery = put.is_err().then_some(Delivery::V1StatusFailed);
+                ("gcs_kv", put.map_err(|error| chain(&error)), delivery)
+            }
+            Letter::KubeEvents(events) => {
+                for event in &events {
+                    if let Err(error) = kube_events::create(&self.kube, event).await {
+                        return ("kubernetes_events", Err(chain(&error)), None);
+                    }
+                }
+                ("kubernetes_events", Ok(()), None)
+            }
+        }
+    }
+
+    async fn greet(&self, head_ip: &str) -> Result<i64, GcsError> {
+        let port = self.listening.borrow().map(|address| address.port());
+        let address = port
+            .filter(|_| !head_ip.is_empty())
+            .map(|port| format!("{head_ip}:{port}"));
+        for put in at_start(address.as_deref()) {
+            self.put(&put).await?;
+        }
+        let status = self.gcs.get_cluster_status().await?;
+        let version = status
+            .autoscaling_state
+            .map_or(0, |state| state.autoscaler_state_version);
+        debug!(version, "continuing above the reports that the gcs has");
+        Ok(version)
+    }
+
+    async fn put(&self, put: &KvPut) -> Result<(), GcsError> {
+        let (namespace, key, value) = (
+            put.namespace.as_bytes(),
+            put.key.as_bytes(),
+            put.value.clone().into_bytes(),
+        );
+        if !put.overwrite && self.gcs.internal_kv_get(namespace, key).await?.is_some() {
+            return Ok(());
+        }
+        self.gcs
+            .internal_kv_put(namespace, key, value)
+            .await
+            .map(|_| ())
+    }
+}

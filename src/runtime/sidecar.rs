@@ -1,0 +1,497 @@
+//! Builds the sidecar from its parts and runs it: clock, network and settings come in from here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use super::backoff::Backoff;
+use super::controller::{Act, Controller, ControllerSettings, Observe};
+use super::courier::Courier;
+use super::options::RunOptions;
+use super::reporting::{Identity, Reporting, ReportingParts};
+use super::shutdown::{Shutdown, Tasks};
+use super::telemetry::{Telemetry, chain};
+use crate::act::kube::KubeAct;
+use crate::act::{Applied, DrainSettings, Drainer, SidecarAct, WriteMode};
+use crate::admin::{self, AdminState};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::model::{ClusterSnapshot, ScaleDecision, Timestamp};
+use crate::observe::access::Access;
+use crate::observe::cluster::{ClusterName, ClusterWatch, FollowSettings};
+use crate::observe::pace::PaceLimits;
+use crate::observe::ray::{RaySettings, RaySource, RayUpdate};
+use crate::observe::raylets::RayletBudget;
+use crate::observe::{Observed, PollBounds, RayletSettings, Sources};
+use crate::report::events::{
+    ApiCalled, ChildRestarted, Event, GcsCalled, PermissionsChecked, RayletsCalled, Started,
+};
+use crate::report::kube_events::EventTarget;
+use crate::report::{Metrics, Report as Reports, ReportOptions};
+use crate::wire::gcs::{GcsClient, GcsSettings, RayletClient};
+use crate::wire::kube_client::{KubeClient, KubeSettings};
+
+/// The loop turns every few seconds at least; standing still for this long is not slowness.
+const BEAT_AGE_MAX_MS: u64 = 60_000;
+
+/// Between two tries to build a client: what is missing (a token, a file) may appear any moment.
+const CONNECT: Backoff = Backoff {
+    first_ms: 200,
+    max_ms: 5_000,
+};
+
+/// Raylets asked per round for each percent of the time they may take: a call takes 0.2 ms, a round
+/// comes every 100 ms, so one percent would be five; eight leaves room for faster ones.
+const RAYLETS_PER_PERCENT: f64 = 8.0;
+
+/// What the running parts are told when the config changes.
+#[derive(Debug)]
+pub(super) struct Settings {
+    ray: watch::Sender<RaySettings>,
+    controller: watch::Sender<ControllerSettings>,
+    mode: watch::Sender<WriteMode>,
+    admin: Arc<AdminState>,
+}
+
+impl Settings {
+    /// Puts a changed config in force; what is only read at the start stays as it is.
+    pub(super) fn apply(&self, config: &Config) {
+        self.ray.send_replace(ray_settings(config));
+        match ControllerSettings::of(config) {
+            Ok(settings) => drop(self.controller.send_replace(settings)),
+            // The config was accepted with the same check; this cannot differ.
+            Err(problem) => warn!(problem, "policies not used, the last good ones stay"),
+        }
+        self.mode.send_replace(mode_of(config));
+        self.admin.set_config(&shown(config));
+    }
+}
+
+/// Holds what the sidecar is built from.
+pub(super) struct Builder<'a> {
+    /// What it was started with.
+    pub(super) options: &'a RunOptions,
+    /// The config in force.
+    pub(super) config: &'a Config,
+    /// The log.
+    pub(super) telemetry: Telemetry,
+    /// Tells the time.
+    pub(super) clock: Clock,
+    /// The metrics.
+    pub(super) metrics: Metrics,
+    /// Hears of the end.
+    pub(super) shutdown: Shutdown,
+}
+
+/// A sidecar that is ready to run.
+pub(super) struct Sidecar {
+    controller: Controller<Sources, SidecarAct, Reporting>,
+    /// Everything that runs beside the loop.
+    pub(super) tasks: Tasks,
+    /// What can be changed while it runs.
+    pub(super) settings: Settings,
+}
+
+impl Sidecar {
+    /// Splits into the loop and what its owner keeps.
+    pub(super) fn split(self) -> (Controller<Sources, SidecarAct, Reporting>, Tasks, Settings) {
+        (self.controller, self.tasks, self.settings)
+    }
+}
+
+impl Builder<'_> {
+    /// Builds everything; waits for the API server and the RayCluster as long as it takes.
+    pub(super) async fn build(self) -> Result<Sidecar, String> {
+        let (metrics, clock, options) = (self.metrics.clone(), self.clock.clone(), self.options);
+        let is_dry_run = self.config.scaling.dry_run;
+        Started {
+            version: env!("CARGO_PKG_VERSION"),
+            is_dry_run,
+        }
+        .emit(&metrics);
+        for (cause, count) in options.lineage.restarts() {
+            ChildRestarted {
+                cause: cause.as_str(),
+                count,
+            }
+            .emit(&metrics);
+        }
+        let admin = self.admin_state();
+        let mut tasks = Tasks::default();
+        self.serve_admin(&admin, &mut tasks);
+        let kube = self.connect_kube().await;
+        let name = ClusterName {
+            namespace: options.cluster_namespace.clone(),
+            name: options.cluster_name.clone(),
+        };
+        let access = self.ask_access(&kube, &name).await;
+        let cluster = self.watch_cluster(&kube, &name, &access);
+        let (gcs, raylets, cluster) = self.connect_ray(cluster).await?;
+        let (ray_settings, ray_settings_seen) = watch::channel(ray_settings(self.config));
+        let (updates, updates_seen) = watch::channel(RayUpdate::default());
+        let source = RaySource::new(
+            gcs.clone(),
+            raylets.clone(),
+            clock.clone(),
+            ray_settings_seen,
+        );
+        tasks.spawn("ray", source.run(updates));
+        let (mode, mode_seen) = watch::channel(mode_of(self.config));
+        let drainer = Drainer::new(&gcs, raylets, clock.clone(), drain_settings(self.config));
+        let kube_act = KubeAct::new(kube.clone(), &name.namespace, &name.name);
+        let act = SidecarAct::new(drainer, kube_act, mode_seen.clone());
+        let reporting = self.reporting((&admin, &access), (gcs, &kube), mode_seen, &mut tasks);
+        let (controller_settings, controller_seen) =
+            watch::channel(ControllerSettings::of(self.config)?);
+        let sources = Sources::new(updates_seen, cluster, clock.clone());
+        let controller = Controller::new((sources, act, reporting), clock, controller_seen);
+        admin.set_config(&shown(self.config));
+        let settings = Settings {
+            ray: ray_settings,
+            controller: controller_settings,
+            mode,
+            admin,
+        };
+        Ok(Sidecar {
+            controller,
+            tasks,
+            settings,
+        })
+    }
+
+    fn admin_state(&self) -> Arc<AdminState> {
+        let clock = self.clock.clone();
+        let state = AdminState::new(
+            self.metrics.clone(),
+            Arc::new(move || clock.now()),
+            BEAT_AGE_MAX_MS,
+        );
+        if !self.config.admin.log_level_change {
+            return Arc::new(state);
+        }
+        let telemetry = self.telemetry.clone();
+        Arc::new(state.allow_log_level(Arc::new(move |level| {
+            let level = crate::config::LogLevel::from_name(level).ok_or_else(|| {
+                format!("`{level}`; accepted are error, warn, info, debug and trace")
+            })?;
+            telemetry.set_level(level);
+            Ok(())
+        })))
+    }
+
+    fn serve_admin(&self, admin: &Arc<AdminState>, tasks: &mut Tasks) {
+        let (stop, stopped) = watch::channel(false);
+        let shutdown = self.shutdown.clone();
+        tasks.spawn("admin stop", async move {
+            shutdown.requested().await;
+            stop.send_replace(true);
+        });
+        tasks.spawn(
+            "admin",
+            admin::run(self.config.admin.bind, Arc::clone(admin), stopped),
+        );
+    }
+
+    async fn connect_kube(&self) -> KubeClient {
+        let metrics = self.metrics.clone();
+        let observer: crate::wire::kube_client::CallObserver = Arc::new(move |verb, status| {
+            let text = if status == 0 {
+                "none".to_owned()
+            } else {
+                status.to_string()
+            };
+            ApiCalled {
+                verb,
+                status: &text,
+            }
+            .emit(&metrics);
+        });
+        let lookup = |name: &str| self.options.variables.get(name).map(str::to_owned);
+        let mut failures = 0;
+        loop {
+            let settings = KubeSettings::read(self.options.kubeconfig.as_deref(), &lookup);
+            let error = match settings {
+                Ok((mut settings, warnings)) => {
+                    settings.request_timeout = self.config.kubernetes.request_timeout.as_std();
+                    for warning in warnings.iter().filter(|_| failures == 0) {
+                        warn!(warning, "kubernetes settings");
+                    }
+                    match KubeClient::connect(&settings, Arc::clone(&observer)).await {
+                        Ok(client) => return client,
+                        Err(error) => chain(&error),
+                    }
+                }
+                Err(error) => chain(&error),
+            };
+            failures += 1;
+            warn!(error, "cannot reach the kubernetes api yet");
+            tokio::time::sleep(Duration::from_millis(CONNECT.delay_ms(failures))).await;
+        }
+    }
+
+    async fn ask_access(&self, kube: &KubeClient, name: &ClusterName) -> Access {
+        let access = match Access::ask(kube, name).await {
+            Ok(access) => access,
+            Err(error) => {
+                warn!(
+                    error = chain(&error),
+                    "cannot ask for our rights, assuming those that KubeRay gives"
+                );
+                Access::default()
+            }
+        };
+        let missing: Vec<(String, String)> = access
+            .missing()
+            .map(|right| (right.verb.to_owned(), right.resource.to_owned()))
+            .collect();
+        PermissionsChecked { missing: &missing }.emit(&self.metrics);
+        access
+    }
+
+    fn watch_cluster(
+        &self,
+        kube: &KubeClient,
+        name: &ClusterName,
+        access: &Access,
+    ) -> ClusterWatch {
+        let (clock, poll) = (self.clock.clone(), &self.config.poll.ray_cluster);
+        let settings = FollowSettings {
+            poll: PollBounds {
+                interval_min_ms: poll.interval_min.as_ms(),
+                interval_max_ms: poll.interval_max.as_ms(),
+            },
+            seed: self.seed(),
+            now: Arc::new(move || clock.now()),
+        };
+        let default_access = Access::default();
+        let access = if self.config.kubernetes.watch_ray_cluster {
+            access
+        } else {
+            &default_access
+        };
+        ClusterWatch::new(kube, name, access, &settings)
+    }
+
+    /// Finds the GCS: the flag, else the RayCluster's port on the loopback address, else the pod's.
+    async fn connect_ray(
+        &self,
+        mut cluster: ClusterWatch,
+    ) -> Result<(GcsClient, RayletClient, ClusterWatch), String> {
+        let metrics = self.metrics.clone();
+        let gcs_observer: crate::wire::gcs::Observer =
+            Arc::new(move |method, status| GcsCalled { method, status }.emit(&metrics));
+        let metrics = self.metrics.clone();
+        let raylet_observer: crate::wire::gcs::Observer = Arc::new(move |method, status| {
+            RayletsCalled {
+                method,
+                status,
+                count: 1,
+            }
+            .emit(&metrics)
+        });
+        let deadline = self.config.ray.deadline.as_std();
+        let clients = |address: &str| -> Result<(GcsClient, RayletClient), String> {
+            let settings = self.gcs_settings(address)?;
+            let raylets = RayletClient::new(settings.auth.clone(), settings.tls.clone())
+                .observed_by(Arc::clone(&raylet_observer))
+                .with_deadline(self.config.poll.raylets.deadline.as_std());
+            let gcs = GcsClient::new(settings).observed_by(Arc::clone(&gcs_observer));
+            Ok((gcs.with_deadline(deadline), raylets))
+        };
+        if let Some(address) = &self.config.ray.gcs_address {
+            let (gcs, raylets) = clients(address)?;
+            return Ok((gcs, raylets, cluster));
+        }
+        let mut told = false;
+        let mut failures = 0;
+        loop {
+            let port = loop {
+                if let Some(raycluster) = cluster.raycluster().current() {
+                    break raycluster.gcs_port();
+                }
+                if let crate::observe::cluster::ClusterChange::Lost(_, error) = cluster.next().await
+                    && !std::mem::replace(&mut told, true)
+                {
+                    warn!(error = chain(&error), "cannot read the raycluster yet");
+                }
+            };
+            let head_ip = cluster
+                .pods()
+                .pods()
+                .find(|pod| pod.node_type == "head" && !pod.pod_ip.is_empty());
+            let hosts = std::iter::once("127.0.0.1".to_owned())
+                .chain(head_ip.map(|pod| pod.pod_ip.clone()));
+            for host in hosts {
+                let address = if host.contains(':') {
+                    format!("[{host}]:{port}")
+                } else {
+                    format!("{host}:{port}")
+                };
+                let (gcs, raylets) = clients(&address)?;
+                if gcs.refresh_cluster_id().await.is_ok() {
+                    info!(address, "found the gcs");
+                    return Ok((gcs, raylets, cluster));
+                }
+            }
+            if failures == 0 {
+                info!(port, "waiting for the gcs");
+            }
+            failures += 1;
+            let pause =
+                tokio::time::sleep(Duration::from_millis(CONNECT.delay_ms(failures).min(1_000)));
+            tokio::pin!(pause);
+            // The watch goes on meanwhile: the port or the pod's address may change.
+            loop {
+                tokio::select! {
+                    biased;
+                    () = &mut pause => break,
+                    _ = cluster.next() => {}
+                }
+            }
+        }
+    }
+
+    fn gcs_settings(&self, address: &str) -> Result<GcsSettings, String> {
+        let lookup = |name: &str| self.options.variables.get(name).map(str::to_owned);
+        GcsSettings::from_environment(address, &lookup).map_err(|errors| {
+            errors
+                .iter()
+                .map(|error| chain(error))
+                .collect::<Vec<_>>()
+                .join("; ")
+        })
+    }
+
+    fn reporting(
+        &self,
+        (admin, access): (&Arc<AdminState>, &Access),
+        (gcs, kube): (GcsClient, &KubeClient),
+        mode: watch::Receiver<WriteMode>,
+        tasks: &mut Tasks,
+    ) -> Reporting {
+        let (letters, letters_seen) = mpsc::channel(64);
+        let (delivered, deliveries) = mpsc::channel(64);
+        let courier = Courier {
+            gcs,
+            kube: kube.raw().clone(),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            listening: admin.listening(),
+        };
+        tasks.spawn("courier", courier.run(letters_seen, delivered));
+        let identity = Identity {
+            hostname: self
+                .options
+                .variables
+                .get("RAY_HEAD_POD_NAME")
+                .unwrap_or_default()
+                .to_owned(),
+            pid: std::process::id(),
+            seed: self.seed(),
+        };
+        let may_write_events =
+            self.config.report.kubernetes_events && access.may("create", "events.k8s.io/events");
+        let reports = Reports::new(
+            self.metrics.clone(),
+            ReportOptions {
+                pid: identity.pid,
+                event_target: may_write_events.then(|| EventTarget {
+                    api_version: crate::wire::raycluster::API_VERSION.to_owned(),
+                    namespace: self.options.cluster_namespace.clone(),
+                    name: self.options.cluster_name.clone(),
+                    reporting_instance: identity.hostname.clone(),
+                }),
+                ..ReportOptions::default()
+            },
+        );
+        Reporting::new(ReportingParts {
+            reports,
+            metrics: self.metrics.clone(),
+            admin: Arc::clone(admin),
+            telemetry: self.telemetry.clone(),
+            letters,
+            deliveries,
+            mode,
+            monitor_log: self.config.report.monitor_log.clone(),
+            identity,
+        })
+    }
+
+    /// Differs between sidecars, so that they do not come back all at once; not a secret.
+    fn seed(&self) -> u64 {
+        let now = self.clock.now().as_ms().unsigned_abs();
+        now.rotate_left(17) ^ u64::from(std::process::id())
+    }
+}
+
+impl Observe for Sources {
+    async fn next(&mut self, wake_at: Option<Timestamp>) -> Observed {
+        Self::next(self, wake_at).await
+    }
+
+    fn adopt(&mut self, raycluster: Option<&serde_json::Value>) {
+        Self::adopt(self, raycluster);
+    }
+}
+
+impl Act for SidecarAct {
+    async fn act(
+        &mut self,
+        snapshot: &ClusterSnapshot,
+        decision: &ScaleDecision,
+        _now: Timestamp,
+    ) -> Applied {
+        Self::act(self, snapshot, decision).await
+    }
+}
+
+fn ray_settings(config: &Config) -> RaySettings {
+    let (gcs, raylets) = (&config.poll.gcs, &config.poll.raylets);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "casts from float saturate"
+    )]
+    let per_round = (raylets.budget_percent * RAYLETS_PER_PERCENT).ceil() as usize;
+    let budget = RayletBudget {
+        all_up_to: per_round,
+        per_round,
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "casts from float saturate"
+    )]
+    let budget_percent = gcs.budget_percent.ceil() as u64;
+    RaySettings {
+        pace: PaceLimits {
+            interval_min_ms: gcs.interval_min.as_ms(),
+            interval_max_ms: gcs.interval_max.as_ms(),
+            budget_percent,
+        },
+        raylets: raylets.enabled.then_some(RayletSettings { budget }),
+    }
+}
+
+fn drain_settings(config: &Config) -> DrainSettings {
+    DrainSettings {
+        // A healthy raylet answers in 5 ms; one that crashed is not answered for before the GCS notices.
+        answer_ms: 2_000,
+        preemption_ms: config.ray.drain_deadline.as_ms(),
+        alive_within_ms: 2_000,
+    }
+}
+
+fn mode_of(config: &Config) -> WriteMode {
+    if config.scaling.dry_run {
+        WriteMode::DryRun
+    } else {
+        WriteMode::Write
+    }
+}
+
+fn shown(config: &Config) -> String {
+    serde_json::to_string(config).unwrap_or_default()
+}
