@@ -1,0 +1,13 @@
+//! What KubeRay's own end-to-end tests of the autoscaler ask for, with real Ray and a real API server.
+//!
+//! Operator and kubelet are the project's stand-ins, or KubeRay's own operator where
+//! `RAYSCALER_TEST_KUBERAY_OPERATOR` names it. In every scenario but the lowered maximum a guard
+//! watches that no worker with work is ever named.
+
+#![expect(clippy::unwrap_used, reason = "test")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod basics;
+mod world;

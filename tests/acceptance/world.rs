@@ -1,0 +1,307 @@
+//! A RayCluster with a real head, real raylets and the sidecar under test, and a guard that
+//! watches whether a worker with work is ever named.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rayscaler::embedded::pods;
+use rayscaler::wire::gcs::{GcsClient, GcsSettings};
+use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+
+use crate::support;
+use crate::support::kube::KubeApi;
+use crate::support::ray_venv::RayVersion;
+use crate::support::raycluster::Manifest;
+use crate::support::real_pods::{Programs, RealPods};
+use crate::support::stand_ins::{Cluster, StandIns, eventually};
+
+/// Whole clusters at a time: each is a dozen processes, and the machine may have two cores.
+const WORLDS_AT_ONCE: usize = 2;
+
+/// The users' script.
+const DRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/ray/acceptance.py");
+
+/// How a world differs from the usual one.
+pub struct Options {
+    /// Ray's version.
+    pub ray: RayVersion,
+    /// Environment of every container.
+    pub env: BTreeMap<String, String>,
+    /// Whether a busy worker may be named (a lowered maximum does that).
+    pub may_name_busy: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ray: RayVersion::Newest,
+            env: BTreeMap::new(),
+            may_name_busy: false,
+        }
+    }
+}
+
+/// One cluster at work.
+pub struct World {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// Its processes.
+    pub pods: RealPods,
+    /// The head's pod.
+    pub head: String,
+    /// Where the sidecar serves metrics.
+    pub admin_port: u16,
+    gcs_port: String,
+    stand_ins: Option<StandIns>,
+    guard: Option<JoinHandle<()>>,
+    named_busy: Arc<Mutex<Vec<String>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl World {
+    /// Starts operator, kubelet, head and sidecar, and waits for the first decision.
+    pub async fn start(manifest: Manifest, options: Options) -> Self {
+        static WORLDS: std::sync::OnceLock<Arc<Semaphore>> = std::sync::OnceLock::new();
+        let worlds = WORLDS.get_or_init(|| Arc::new(Semaphore::new(WORLDS_AT_ONCE)));
+        let permit = Arc::clone(worlds).acquire_owned().await.unwrap();
+        let api = KubeApi::shared().await;
+        let admin_port = support::free_port();
+        let mut env = options.env.clone();
+        env.insert("AUTOSCALER_METRIC_PORT".to_owned(), admin_port.to_string());
+        let programs = Programs {
+            ray: options.ray.programs(),
+            sidecar: Some(PathBuf::from(env!("CARGO_BIN_EXE_rayscaler"))),
+            env,
+        };
+        let pods = RealPods::new(programs).await;
+        let mut settings = pods::Settings::new(api.new_namespace().await);
+        settings.first_address = RealPods::first_address();
+        let stand_ins = StandIns::start_with(settings, pods.clone()).await;
+        let gcs_port = support::free_port().to_string();
+        let manifest = manifest.head_param("port", &gcs_port);
+        let cluster = stand_ins.create(&manifest).await;
+        let head = cluster.wait_for_pods("headgroup", 1).await.remove(0);
+        let named_busy = Arc::default();
+        let guard = tokio::spawn(watch_names(
+            cluster.clone(),
+            gcs_port.clone(),
+            Arc::clone(&named_busy),
+        ));
+        let world = Self {
+            cluster,
+            pods,
+            head,
+            admin_port,
+            gcs_port,
+            stand_ins: Some(stand_ins),
+            guard: (!options.may_name_busy).then_some(guard),
+            named_busy,
+            _permit: permit,
+        };
+        world.wait_until_ready().await;
+        world
+    }
+
+    /// Returns a client of the head's GCS.
+    pub fn gcs(&self) -> GcsClient {
+        gcs(&self.gcs_port)
+    }
+
+    /// Runs the users' script to its end and returns what it printed.
+    pub async fn user(&self, arguments: &[&str]) -> String {
+        let driver = self.user_starts(arguments);
+        let code = driver.wait(Duration::from_secs(180)).await;
+        assert_eq!(
+            code,
+            Some(0),
+            "{arguments:?}: {}\n{}",
+            driver.log_tail(),
+            self.sidecar_log()
+        );
+        driver.log_tail()
+    }
+
+    /// Starts the users' script and lets it run.
+    pub fn user_starts(&self, arguments: &[&str]) -> support::process::Running {
+        let script = std::fs::read_to_string(Path::new(DRIVER)).unwrap();
+        let mut program = self.pods.driver(&script, &self.gcs_port);
+        for argument in arguments {
+            program = program.arg(*argument);
+        }
+        program.start()
+    }
+
+    /// Waits until the groups' wish, in pods, is this many.
+    pub async fn desired(&self, pods: u64) {
+        let what = format!("desiredWorkerReplicas {pods}");
+        self.eventually(&what, || async {
+            let cluster = self.cluster.get().await;
+            (cluster["status"]["desiredWorkerReplicas"]
+                .as_u64()
+                .unwrap_or(0)
+                == pods)
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until a group has so many pods, none of them going, and returns their names.
+    pub async fn pods_of(&self, group: &str, count: usize) -> Vec<String> {
+        let what = format!("{count} pods of {group}");
+        self.eventually(&what, || async {
+            let (pods, names) = (
+                self.cluster.pods_of(group).await,
+                self.cluster.names_of(group).await,
+            );
+            (pods.len() == count && names.len() == count).then_some(names)
+        })
+        .await
+    }
+
+    /// Waits until `replicas` of the group at `index` is this.
+    pub async fn replicas(&self, index: usize, replicas: i64) {
+        let what = format!("replicas {replicas} of group {index}");
+        self.eventually(&what, || async {
+            (self.replicas_now(index).await == replicas).then_some(())
+        })
+        .await;
+    }
+
+    /// Returns `replicas` of the group at `index`.
+    pub async fn replicas_now(&self, index: usize) -> i64 {
+        self.group(index).await["replicas"].as_i64().unwrap_or(0)
+    }
+
+    /// Returns the group at `index`.
+    pub async fn group(&self, index: usize) -> Value {
+        self.cluster.get().await["spec"]["workerGroupSpecs"][index].clone()
+    }
+
+    /// Returns the sidecar's metrics.
+    pub async fn metrics(&self) -> String {
+        self.admin("metrics").await
+    }
+
+    /// Returns what the admin port answers.
+    pub async fn admin(&self, path: &str) -> String {
+        let url = format!("http://127.0.0.1:{}/{path}", self.admin_port);
+        match reqwest::get(url).await {
+            Ok(reply) => reply.text().await.unwrap_or_default(),
+            Err(_) => String::new(),
+        }
+    }
+
+    /// Returns the end of the sidecar's log.
+    pub fn sidecar_log(&self) -> String {
+        let log = self.pods.log(&self.head, "autoscaler");
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    /// Waits for something, and shows the sidecar's log when it does not come.
+    pub async fn eventually<T, F>(&self, what: &str, mut ask: impl FnMut() -> F) -> T
+    where
+        F: Future<Output = Option<T>>,
+    {
+        let asking = async {
+            loop {
+                if let Some(answer) = ask().await {
+                    return answer;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        match tokio::time::timeout(Duration::from_secs(120), asking).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let decision = self.admin("v1/decision").await;
+                panic!(
+                    "waited for {what} in vain\n{decision}\n{}",
+                    self.sidecar_log()
+                )
+            }
+        }
+    }
+
+    /// Ends everything and says whether a worker with work was ever named.
+    pub async fn end(mut self) {
+        if let Some(stand_ins) = self.stand_ins.take() {
+            stand_ins.end().await;
+        }
+        if let Some(guard) = &self.guard {
+            assert!(!guard.is_finished(), "the guard did not watch to the end");
+            guard.abort();
+            let named = self.named_busy.lock().unwrap().clone();
+            assert!(
+                named.is_empty(),
+                "named while busy: {named:?}\n{}",
+                self.sidecar_log()
+            );
+        }
+    }
+
+    async fn wait_until_ready(&self) {
+        self.eventually("the first decision", || async {
+            (self.admin("readyz").await.trim() == "ok").then_some(())
+        })
+        .await;
+    }
+}
+
+fn gcs(port: &str) -> GcsClient {
+    GcsClient::new(GcsSettings::plain(format!("127.0.0.1:{port}")))
+}
+
+/// Notes every pod that comes into a `workersToDelete` while its raylet, alive in the last look before, had work.
+async fn watch_names(cluster: Cluster, gcs_port: String, named_busy: Arc<Mutex<Vec<String>>>) {
+    let gcs = gcs(&gcs_port);
+    let mut known = BTreeSet::new();
+    let mut busy = BTreeSet::new();
+    loop {
+        let object = cluster.get().await;
+        let groups = object["spec"]["workerGroupSpecs"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let names: BTreeSet<String> = groups
+            .iter()
+            .flat_map(|group| {
+                group["scaleStrategy"]["workersToDelete"]
+                    .as_array()
+                    .cloned()
+                    .unwrap_or_default()
+            })
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .collect();
+        for name in names.difference(&known).filter(|name| busy.contains(*name)) {
+            named_busy.lock().unwrap().push(name.clone());
+        }
+        known = names;
+        if let Ok(reply) = gcs.get_cluster_resource_state().await {
+            let nodes = reply.cluster_resource_state.unwrap_or_default().node_states;
+            // Busy: something but the node's own marks is taken.
+            busy = nodes
+                .iter()
+                .filter(|node| node.status == 1 && has_work(node))
+                .map(|node| node.instance_id.clone())
+                .collect();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn has_work(node: &rayscaler::wire::gcs::ray::rpc::autoscaler::NodeState) -> bool {
+    node.total_resources.iter().any(|(name, total)| {
+        let available = node.available_resources.get(name).copied().unwrap_or(0.0);
+        name != "object_store_memory" && available + 1e-6 < *total
+    })
+}
+
+/// Waits for something that needs no cluster.
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, ask: impl FnMut() -> F) -> T {
+    eventually(what, ask).await
+}
