@@ -1,55 +1,121 @@
-//! Pods as real Ray nodes: what the tests of whole clusters stand on.
+//! Pods as real processes: what the tests of whole clusters stand on.
+
+#![expect(clippy::expect_used, reason = "test")]
 
 mod support;
 
 use rayscaler::embedded::pods;
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use support::kube::KubeApi;
 use support::raycluster::{Group, Manifest};
 use support::real_pods::{Programs, RealPods};
 use support::stand_ins::{StandIns, eventually};
 
+/// Prints the addresses of the nodes that live and how much of X each has.
+const NODES: &str = "
+import ray
+ray.init(logging_level='ERROR')
+nodes = [node for node in ray.nodes() if node['Alive']]
+print('NODES', sorted(node['Resources'].get('X', 0) for node in nodes))
+";
+
+async fn stand_ins(sidecar: Option<PathBuf>) -> (StandIns, RealPods) {
+    let ray = support::env("RAYSCALER_TEST_RAY_2_60_0");
+    let ray = Path::new(&ray.expect("RAYSCALER_TEST_RAY_2_60_0 names a Ray 2.60.0")).join("bin");
+    let api = KubeApi::shared().await;
+    let runtime = RealPods::new(
+        api,
+        Programs {
+            ray,
+            sidecar,
+            env: BTreeMap::new(),
+        },
+    );
+    let mut settings = pods::Settings::new(api.new_namespace().await);
+    settings.first_address = RealPods::first_address();
+    (
+        StandIns::start_on(api, settings, runtime.clone()).await,
+        runtime,
+    )
+}
+
 #[tokio::test]
 async fn worker_pods_become_ray_nodes_and_end_with_their_processes() {
-    let ray = support::env("RAYSCALER_TEST_RAY_2_60_0")
-        .expect("RAYSCALER_TEST_RAY_2_60_0 names a Ray 2.60.0");
-    let ray = std::path::Path::new(&ray).join("bin");
-    let programs = Programs {
-        ray,
-        sidecar: None,
-        env: Default::default(),
-    };
-    let runtime = RealPods::new(programs).await;
-    let namespace = KubeApi::shared().await.new_namespace().await;
-    let mut settings = pods::Settings::new(namespace);
-    settings.first_address = RealPods::first_address();
-    let stand_ins = StandIns::start_with(settings, runtime.clone()).await;
+    let (stand_ins, runtime) = stand_ins(None).await;
     let port = support::free_port().to_string();
     let group = Group::new("g")
-        .replicas(1, 0, 3)
+        .replicas(2, 0, 3)
         .param("resources", r#"'{"X": 2}'"#);
     let manifest = Manifest::new("c")
         .autoscaler("v2")
         .head_param("port", &port)
         .group(group);
     let cluster = stand_ins.create(&manifest).await;
-    let worker = cluster.wait_for_pods("g", 1).await;
-    let script = "import json, ray; ray.init(logging_level='ERROR'); \
-                  nodes = [n for n in ray.nodes() if n['Alive']]; \
-                  print('NODES', json.dumps(sorted([n['Resources'].get('X', 0), n['NodeManagerAddress'].startswith('127.')] for n in nodes)))";
-    eventually("two Ray nodes", || async {
-        let driver = runtime.driver(script, &port).start();
-        driver.wait(Duration::from_secs(30)).await;
-        driver
-            .log_tail()
-            .contains("NODES [[0, false], [2.0, true]]")
-            .then_some(())
+    let workers = cluster.wait_for_pods("g", 2).await;
+    let see = |nodes: &'static str| {
+        let driver = runtime.driver(NODES, &port);
+        eventually(nodes, move || {
+            let driver = driver.start();
+            async move {
+                driver.wait(Duration::from_secs(30)).await;
+                driver.log_tail().contains(nodes).then_some(())
+            }
+        })
+    };
+    see("NODES [0, 2.0, 2.0]").await;
+    let victim = cluster.pods().get(&workers[0]).await.unwrap();
+    let pid = runtime.pid(&victim.metadata.uid.unwrap()).unwrap();
+    cluster.scale(0, 1, &workers[..1]).await;
+    cluster.wait_for_pods("g", 1).await;
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    see("NODES [0, 2.0]").await;
+    stand_ins.end().await;
+}
+
+#[tokio::test]
+async fn the_sidecar_gets_its_pods_command_environment_and_credentials() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("sidecar");
+    let lines = r#"#!/bin/sh
+echo "${0##*/}" "$@"
+echo $RAY_CLUSTER_NAME $RAY_CLUSTER_NAMESPACE $RAY_HEAD_POD_NAME $KUBERAY_CRD_VER $KUBECONFIG
+exec sleep infinity
+"#;
+    fs::write(&script, lines).unwrap();
+    fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    let (stand_ins, runtime) = stand_ins(Some(script)).await;
+    let port = support::free_port().to_string();
+    let manifest = Manifest::new("c")
+        .autoscaler("v2")
+        .head_param("port", &port);
+    let cluster = stand_ins.create(&manifest).await;
+    let head = cluster.wait_for_pods("headgroup", 1).await.remove(0);
+    let log = eventually("the sidecar's log", || async {
+        let log = runtime.log(&head, "autoscaler");
+        (log.lines().count() == 2).then_some(log)
     })
     .await;
-    let uid = cluster.pods_of("g").await[0].metadata.uid.clone().unwrap();
-    let pid = runtime.pid(&uid).unwrap();
-    cluster.scale(0, 0, &worker).await;
-    cluster.wait_for_pods("g", 0).await;
-    assert!(!std::path::Path::new(&format!("/proc/{pid}/status")).exists());
+    let namespace = &cluster.namespace;
+    let (first, second) = log.trim().split_once('\n').unwrap();
+    assert_eq!(
+        first,
+        format!(
+            "bash -c -- ray kuberay-autoscaler --cluster-name c --cluster-namespace {namespace}"
+        )
+    );
+    let (names, kubeconfig) = second.rsplit_once(' ').unwrap();
+    assert_eq!(names, format!("c {namespace} {head} v1"));
+    let kubeconfig: serde_json::Value =
+        serde_json::from_slice(&fs::read(kubeconfig).unwrap()).unwrap();
+    let token = kubeconfig["users"][0]["user"]["token"].as_str().unwrap();
+    let own = support::stand_ins::Cluster {
+        client: stand_ins.api.client_for(token).await,
+        ..cluster
+    };
+    assert_eq!(own.get().await["metadata"]["name"], "c");
     stand_ins.end().await;
 }

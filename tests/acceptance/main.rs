@@ -5,6 +5,7 @@
 //! watches that no worker with work is ever named.
 
 #![expect(clippy::unwrap_used, reason = "test")]
+#![allow(unreachable_pub, reason = "a test program has no outside")]
 
 #[path = "../support/mod.rs"]
 mod support;

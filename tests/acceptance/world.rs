@@ -17,7 +17,7 @@ use crate::support::kube::KubeApi;
 use crate::support::ray_venv::RayVersion;
 use crate::support::raycluster::Manifest;
 use crate::support::real_pods::{Programs, RealPods};
-use crate::support::stand_ins::{Cluster, StandIns, eventually};
+use crate::support::stand_ins::{Cluster, StandIns};
 
 /// Whole clusters at a time: each is a dozen processes, and the machine may have two cores.
 const WORLDS_AT_ONCE: usize = 2;
@@ -26,7 +26,7 @@ const WORLDS_AT_ONCE: usize = 2;
 const DRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/ray/acceptance.py");
 
 /// How a world differs from the usual one.
-pub struct Options {
+pub(crate) struct Options {
     /// Ray's version.
     pub ray: RayVersion,
     /// Environment of every container.
@@ -46,7 +46,7 @@ impl Default for Options {
 }
 
 /// One cluster at work.
-pub struct World {
+pub(crate) struct World {
     /// The cluster.
     pub cluster: Cluster,
     /// Its processes.
@@ -77,10 +77,10 @@ impl World {
             sidecar: Some(PathBuf::from(env!("CARGO_BIN_EXE_rayscaler"))),
             env,
         };
-        let pods = RealPods::new(programs).await;
+        let pods = RealPods::new(api, programs);
         let mut settings = pods::Settings::new(api.new_namespace().await);
         settings.first_address = RealPods::first_address();
-        let stand_ins = StandIns::start_with(settings, pods.clone()).await;
+        let stand_ins = StandIns::start_on(api, settings, pods.clone()).await;
         let gcs_port = support::free_port().to_string();
         let manifest = manifest.head_param("port", &gcs_port);
         let cluster = stand_ins.create(&manifest).await;
@@ -299,9 +299,4 @@ fn has_work(node: &rayscaler::wire::gcs::ray::rpc::autoscaler::NodeState) -> boo
         let available = node.available_resources.get(name).copied().unwrap_or(0.0);
         name != "object_store_memory" && available + 1e-6 < *total
     })
-}
-
-/// Waits for something that needs no cluster.
-pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, ask: impl FnMut() -> F) -> T {
-    eventually(what, ask).await
 }

@@ -9,6 +9,7 @@
 mod head_pod;
 mod locks;
 mod multi_host;
+mod outages;
 mod refusals;
 mod single_host;
 mod status;

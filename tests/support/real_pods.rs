@@ -33,6 +33,7 @@ pub struct Programs {
 pub struct RealPods {
     api: &'static KubeApi,
     programs: Programs,
+    has_socket_flags: bool,
     shared: Arc<Shared>,
 }
 
@@ -41,18 +42,13 @@ struct Shared {
     /// Ray's session, logs and the sidecar's names; a short path, since sockets lie in it.
     folder: PathBuf,
     running: Mutex<BTreeMap<String, Vec<Running>>>,
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.running.lock().unwrap().clear();
-        drop(std::fs::remove_dir_all(&self.folder));
-    }
+    /// Removes the folder, even when the test process is killed.
+    _guard: Running,
 }
 
 impl RealPods {
     /// Returns a runtime that has started nothing.
-    pub async fn new(programs: Programs) -> Self {
+    pub fn new(api: &'static KubeApi, programs: Programs) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("rs-")
             .rand_bytes(4)
@@ -65,10 +61,19 @@ impl RealPods {
             }
         }
         let running = Mutex::new(BTreeMap::new());
-        let shared = Arc::new(Shared { folder, running });
+        let guard = Program::new("sleep", "/dev/null")
+            .arg("infinity")
+            .removing(&folder);
+        let shared = Arc::new(Shared {
+            folder,
+            running,
+            _guard: guard.start(),
+        });
+        let has_socket_flags = has_socket_flags(&programs.ray);
         Self {
-            api: KubeApi::shared().await,
+            api,
             programs,
+            has_socket_flags,
             shared,
         }
     }
@@ -150,6 +155,18 @@ impl RealPods {
         Ok(Some(program))
     }
 
+    /// Nodes that start at once would choose the same names for their sockets in the head's folder.
+    fn own_sockets(&self, address: Ipv4Addr) -> Vec<String> {
+        let own = self.shared.folder.join(address.to_string());
+        if self.has_socket_flags {
+            let flags = ["raylet", "plasma-store"];
+            return flags
+                .map(|name| format!("--{name}-socket-name={}.{name}", own.display()))
+                .into();
+        }
+        vec![format!("--temp-dir={}", own.display())]
+    }
+
     /// A Ray node: the generated command with what one machine for all needs; later flags win.
     async fn ray_node(&self, start: &ContainerStart) -> Result<Program, String> {
         let command = start
@@ -181,6 +198,7 @@ impl RealPods {
             while TcpStream::connect(&gcs).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
+            flags.extend(self.own_sockets(start.address));
             flags.push(format!("--node-ip-address={}", start.address));
             flags.push(format!("--address={gcs}"));
         }
@@ -200,6 +218,20 @@ impl RealPods {
         }
         Ok(program.env("RAY_ADDRESS", gcs).env("PATH", path))
     }
+}
+
+/// Returns true for a Ray that takes names of sockets instead of a worker's own folder, such as 2.47.
+fn has_socket_flags(ray: &Path) -> bool {
+    let libraries = std::fs::read_dir(ray.join("../lib"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let scripts = libraries.map(|folder| folder.join("site-packages/ray/scripts/scripts.py"));
+    let script = scripts
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .next();
+    script
+        .expect("a Ray installation")
+        .contains("--raylet-socket-name")
 }
 
 impl ContainerRuntime for RealPods {

@@ -112,16 +112,17 @@ pub struct StandIns {
 impl StandIns {
     /// Starts both in a new namespace of the shared API server; the pods run on `runtime`.
     pub async fn start(runtime: impl ContainerRuntime + 'static) -> Self {
-        let namespace = KubeApi::shared().await.new_namespace().await;
-        Self::start_with(pods::Settings::new(namespace), runtime).await
+        let api = KubeApi::shared().await;
+        let settings = pods::Settings::new(api.new_namespace().await);
+        Self::start_on(api, settings, runtime).await
     }
 
     /// Starts both in the namespace that `settings` name.
-    pub async fn start_with(
+    pub async fn start_on(
+        api: &'static KubeApi,
         settings: pods::Settings,
         runtime: impl ContainerRuntime + 'static,
     ) -> Self {
-        let api = KubeApi::shared().await;
         let client = api.admin_client().await;
         let namespace = settings.namespace.clone();
         let operator = OperatorUnderTest::from_env().start(api, client.clone(), &namespace, 1);
@@ -259,7 +260,10 @@ impl Cluster {
         let expected = expected.into();
         eventually(&format!("status{pointer} = {expected}"), || async {
             let cluster = self.get().await;
-            (cluster["status"].pointer(pointer) == Some(&expected)).then_some(())
+            // KubeRay leaves numbers out that are zero.
+            let zero = json!(0);
+            let found = cluster["status"].pointer(pointer).unwrap_or(&zero);
+            (*found == expected).then_some(())
         })
         .await;
     }

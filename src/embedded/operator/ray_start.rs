@@ -149,7 +149,13 @@ fn custom_resources(params: &Texts) -> Option<Map<String, Value>> {
 }
 
 fn quoted(resources: &Map<String, Value>) -> String {
-    format!("'{}'", Value::Object(resources.clone()))
+    let json = Value::Object(resources.clone()).to_string();
+    // As Go's encoder writes them.
+    let json = json
+        .replace('<', r"\u003c")
+        .replace('>', r"\u003e")
+        .replace('&', r"\u0026");
+    format!("'{json}'")
 }
 
 fn json_number(amount: &Quantity) -> Option<Value> {
@@ -250,6 +256,15 @@ mod tests {
                 json!({"google.com/tpu": "4"})
             ),
             r#" --num-cpus=2 --num-gpus=1 --resources='{"TPU":4,"tpu":4}'"#
+        );
+    }
+
+    #[test]
+    fn accelerators_join_resources_that_are_json() {
+        let params = [("resources", r#"'{"a<b&c": 1}'"#)];
+        assert_eq!(
+            worker(&params, &[], json!({"google.com/tpu": "4"})),
+            r#" --resources='{"TPU":4,"a\u003cb\u0026c":1}'"#
         );
     }
 
