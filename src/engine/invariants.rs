@@ -1,1 +1,334 @@
 //! What every decision has to keep, checked apart from the engine that makes them.
+//!
+//! | id | rule |
+//! |---|---|
+//! | I1 | a group that changes is within its bounds |
+//! | I2 | the head is never removed |
+//! | I3 | removals are observed live replicas of their group, and no group gets a number below what is left |
+//! | I4 | deciding again after the decision is applied changes nothing (needs the engine: a property test) |
+//! | I5 | same input, same bytes (a property test) |
+//! | I6 | nothing shrinks on incomplete or stale knowledge |
+//! | I7 | an idle removal takes idle nodes only, and nothing that was served becomes unserved |
+//! | I8 | reasons chain from `replicas_from` to `replicas_to` |
+//! | I9 | the order of the input does not matter, but for that of the groups (a property test) |
+//! | I10 | a placement group is planned whole or not at all (a property test) |
+//! | I11 | a replica leaves whole |
+//! | I12 | the groups together stay within the sum of their maxima, and within the caps |
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::model::{
+    ClusterSnapshot, GroupDecision, History, Node, NodeKind, NodeStatus, PodName, RemovalCause,
+    ReplicaName, ReplicaRemoval, ScaleDecision, WorkerGroup, WorkerGroupName,
+};
+use crate::placement::{Caps, GroupCensus, Ledger, Pool, live_replicas};
+
+use super::apply;
+
+/// Names a broken rule.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Violation {
+    /// The rule.
+    pub id: &'static str,
+    /// What breaks it.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.id, self.detail)
+    }
+}
+
+struct Check<'a> {
+    snapshot: &'a ClusterSnapshot,
+    pods: BTreeMap<&'a PodName, &'a Node>,
+    replicas: BTreeMap<(&'a WorkerGroupName, &'a ReplicaName), Vec<&'a Node>>,
+    violations: Vec<Violation>,
+}
+
+/// Returns every rule that `decision` breaks.
+#[must_use]
+pub fn check(
+    snapshot: &ClusterSnapshot,
+    history: &History,
+    decision: &ScaleDecision,
+) -> Vec<Violation> {
+    let present = || {
+        snapshot
+            .nodes
+            .iter()
+            .filter(|node| node.status != NodeStatus::Lost)
+    };
+    let mut replicas: BTreeMap<_, Vec<&Node>> = BTreeMap::new();
+    for node in present().filter(|node| node.kind == NodeKind::Worker) {
+        replicas
+            .entry((&node.group, &node.replica))
+            .or_default()
+            .push(node);
+    }
+    let pods = present().map(|node| (&node.name, node)).collect();
+    let mut check = Check {
+        snapshot,
+        pods,
+        replicas,
+        violations: Vec::new(),
+    };
+    let names = |group: &GroupDecision| group.name.clone();
+    let decided: Vec<_> = decision.groups.iter().map(names).collect();
+    let known: Vec<_> = snapshot
+        .groups
+        .iter()
+        .map(|group| group.name.clone())
+        .collect();
+    check.expect("I3", decided == known, || {
+        format!("groups {decided:?} instead of {known:?}")
+    });
+    for (group, spec) in decision.groups.iter().zip(&snapshot.groups) {
+        check.bounds(group, spec);
+        check.removals(group);
+        check.forgotten(group, spec);
+        check.reasons(group);
+    }
+    check.knowledge(decision);
+    check.served(history, decision);
+    check.total(decision);
+    check.violations
+}
+
+/// Returns whether growth beyond the minima keeps within `caps`; the engine's caller knows them.
+#[must_use]
+pub fn check_caps(
+    snapshot: &ClusterSnapshot,
+    decision: &ScaleDecision,
+    caps: &Caps,
+) -> Vec<Violation> {
+    let Some(nodes_max) = caps.nodes_max else {
+        return Vec::new();
+    };
+    let pairs = || decision.groups.iter().zip(&snapshot.groups);
+    // Beyond the maximum the operator creates nothing.
+    let total: u128 = pairs()
+        .map(|(group, spec)| u128::from(spec.pods_of(spec.bounds.clamp(group.replicas_to))))
+        .sum();
+    let mut grows = false;
+    let mut required = 0_u128;
+    for (group, spec) in pairs() {
+        let mut replicas = group.replicas_from;
+        for reason in &group.reasons {
+            // A minimum, and what is there already, come before the caps.
+            let is_required = ["minimum", "replicas_repaired"].contains(&reason.code.as_str());
+            let growth = reason.to.saturating_sub(reason.from);
+            replicas = replicas.saturating_add(if is_required { growth } else { 0 });
+            grows |= growth > 0 && !is_required;
+        }
+        required = required.saturating_add(u128::from(spec.pods_of(replicas)));
+    }
+    if grows && total > u128::from(nodes_max).max(required) {
+        let detail = format!("{total} worker nodes, at most {nodes_max} are allowed");
+        return vec![Violation { id: "I12", detail }];
+    }
+    Vec::new()
+}
+
+impl Check<'_> {
+    fn expect(&mut self, id: &'static str, is_kept: bool, detail: impl FnOnce() -> String) {
+        if !is_kept {
+            self.violations.push(Violation {
+                id,
+                detail: detail(),
+            });
+        }
+    }
+
+    fn bounds(&mut self, group: &GroupDecision, spec: &WorkerGroup) {
+        let (from, to) = (group.replicas_from, group.replicas_to);
+        self.expect("I3", from == spec.replicas, || {
+            format!("{}: from {from}", group.name)
+        });
+        let is_unchanged = from == to && group.remove.is_empty();
+        let is_inside = spec.bounds.clamp(to) == to;
+        self.expect("I1", is_unchanged || is_inside, || {
+            format!("{}: {to} is outside of {:?}", group.name, spec.bounds)
+        });
+    }
+
+    fn removals(&mut self, group: &GroupDecision) {
+        let mut named = BTreeSet::new();
+        for removal in &group.remove {
+            let is_new = named.insert(&removal.replica);
+            self.expect("I3", is_new, || {
+                format!("{}: {} twice", group.name, removal.replica)
+            });
+            for pod in &removal.pods {
+                self.removed_pod(group, removal, pod);
+            }
+            let own = self.replicas.get(&(&group.name, &removal.replica));
+            let own: BTreeSet<&PodName> =
+                own.into_iter().flatten().map(|node| &node.name).collect();
+            let pods: BTreeSet<&PodName> = removal.pods.iter().collect();
+            self.expect("I11", own == pods && !pods.is_empty(), || {
+                format!("{}: {pods:?} is not the replica {own:?}", removal.replica)
+            });
+        }
+        let left = self.replicas.iter().filter(|((owner, name), hosts)| {
+            **owner == group.name
+                && !named.contains(*name)
+                && hosts.iter().all(|host| host.status.is_live())
+        });
+        let left = u32::try_from(left.count()).unwrap_or(u32::MAX);
+        let is_write = group.replicas_from != group.replicas_to || !group.remove.is_empty();
+        self.expect("I3", !is_write || group.replicas_to >= left, || {
+            format!(
+                "{}: {left} replicas are left, {} asked for",
+                group.name, group.replicas_to
+            )
+        });
+    }
+
+    fn removed_pod(&mut self, group: &GroupDecision, removal: &ReplicaRemoval, pod: &PodName) {
+        let Some(node) = self.pods.get(pod).copied() else {
+            self.expect("I3", false, || format!("{pod} is not there"));
+            return;
+        };
+        self.expect("I2", node.kind == NodeKind::Worker, || {
+            format!("{pod} is the head")
+        });
+        let is_own = node.group == group.name && node.status.is_live();
+        self.expect("I3", is_own, || {
+            format!("{pod} is {:?} in {}", node.status, node.group)
+        });
+        let is_busy = node.status == NodeStatus::Running && node.idle_since.is_none();
+        let is_idle_cause = removal.cause == RemovalCause::Idle;
+        self.expect("I7", !(is_busy && is_idle_cause), || {
+            format!("{pod} is busy")
+        });
+    }
+
+    fn forgotten(&mut self, group: &GroupDecision, spec: &WorkerGroup) {
+        for pod in &group.forget {
+            let is_listed = spec.workers_to_delete.contains(pod);
+            let is_there = self.pods.contains_key(pod);
+            self.expect("I3", is_listed && !is_there, || {
+                format!("{pod} must not be forgotten")
+            });
+        }
+    }
+
+    fn reasons(&mut self, group: &GroupDecision) {
+        let mut at = group.replicas_from;
+        for reason in &group.reasons {
+            let is_next = reason.from == at && !reason.code.is_empty() && !reason.policy.is_empty();
+            self.expect("I8", is_next, || {
+                format!("{}: {reason:?} after {at}", group.name)
+            });
+            at = reason.to;
+        }
+        let is_explained =
+            at == group.replicas_to && (group.reasons.is_empty() != group.is_resized());
+        let is_forget_only = group.reasons.is_empty() && group.remove.is_empty();
+        self.expect(
+            "I8",
+            at == group.replicas_to && (is_explained || is_forget_only),
+            || {
+                format!(
+                    "{}: reasons end at {at}, not at {}",
+                    group.name, group.replicas_to
+                )
+            },
+        );
+    }
+
+    fn knowledge(&mut self, decision: &ScaleDecision) {
+        let snapshot = self.snapshot;
+        let is_blind = !snapshot.completeness.is_complete()
+            || snapshot.is_suspended
+            || snapshot.is_deleting
+            || !snapshot.is_head_running();
+        self.expect("I6", !(is_blind && decision.is_change()), || {
+            "a change without knowledge".to_owned()
+        });
+        let is_stale = decision.holds.iter().any(|hold| hold.code == "stale");
+        for group in decision.groups.iter().filter(|_| is_stale) {
+            let shrinks = group.replicas_to < group.replicas_from || !group.remove.is_empty();
+            self.expect("I6", !shrinks, || {
+                format!("{} shrinks on stale knowledge", group.name)
+            });
+        }
+    }
+
+    fn served(&mut self, history: &History, decision: &ScaleDecision) {
+        let all = || decision.groups.iter().flat_map(|group| &group.remove);
+        let has_idle = all().any(|removal| removal.cause == RemovalCause::Idle);
+        let is_order = all().any(|removal| removal.cause == RemovalCause::AboveMax);
+        let is_lowered = decision
+            .groups
+            .iter()
+            .any(|group| group.reasons.iter().any(|r| r.code == "maximum"));
+        if !has_idle || is_order || is_lowered {
+            return;
+        }
+        let after = apply(self.snapshot, decision);
+        for ledger in [Ledger::Free, Ledger::Whole] {
+            let (before, after) = (
+                unserved(self.snapshot, history, ledger),
+                unserved(&after, history, ledger),
+            );
+            self.expect("I7", after <= before, || {
+                format!("{after} requests unserved after the removal, {before} before ({ledger:?})")
+            });
+        }
+    }
+
+    fn total(&mut self, decision: &ScaleDecision) {
+        let total: u128 = decision
+            .groups
+            .iter()
+            .map(|group| u128::from(group.replicas_to))
+            .sum();
+        let changed = decision.groups.iter().zip(&self.snapshot.groups);
+        let allowed: u128 = changed
+            .map(|(group, spec)| {
+                let is_kept = group.replicas_to == group.replicas_from;
+                u128::from(if is_kept {
+                    spec.bounds.max.max(group.replicas_to)
+                } else {
+                    spec.bounds.max
+                })
+            })
+            .sum();
+        self.expect("I12", total <= allowed, || {
+            format!("{total} replicas, at most {allowed}")
+        });
+    }
+}
+
+impl GroupDecision {
+    /// Returns whether the number or the replicas change, which takes a reason.
+    fn is_resized(&self) -> bool {
+        self.replicas_from != self.replicas_to || !self.remove.is_empty()
+    }
+}
+
+/// Returns how many requests find no place on the nodes that are there or on their way.
+fn unserved(snapshot: &ClusterSnapshot, history: &History, ledger: Ledger) -> u64 {
+    let mut live = live_replicas(snapshot, history);
+    let groups = snapshot.groups.iter();
+    let census: Vec<GroupCensus> = groups
+        .map(|group| GroupCensus::of(group, live.remove(&group.name).unwrap_or_default()))
+        .collect();
+    // Without room nothing is launched: only what is there counts.
+    let pool = Pool::new(snapshot, history, &census, &[]);
+    let asks = match ledger {
+        Ledger::Free => snapshot.demands.as_slice(),
+        Ledger::Whole => snapshot
+            .constraint
+            .as_ref()
+            .map_or(&[][..], |asked| &asked.demands),
+    };
+    let unplaced = pool.place(asks, ledger).unplaced;
+    unplaced
+        .iter()
+        .fold(0, |sum, (_, count)| sum.saturating_add(*count))
+}
