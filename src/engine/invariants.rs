@@ -108,8 +108,9 @@ pub fn check_caps(
         return Vec::new();
     };
     let pairs = || decision.groups.iter().zip(&snapshot.groups);
+    // Beyond the maximum the operator creates nothing.
     let total: u128 = pairs()
-        .map(|(group, spec)| u128::from(spec.pods_of(group.replicas_to)))
+        .map(|(group, spec)| u128::from(spec.pods_of(spec.bounds.clamp(group.replicas_to))))
         .sum();
     let mut grows = false;
     let mut required = 0_u128;

@@ -8,7 +8,7 @@ use super::queue::Queue;
 use super::state::Trial;
 
 /// Above this many equal steps they are taken in strides, so that counts in the billions end.
-const STRIDES: u64 = 4_096;
+pub(super) const STRIDES: u64 = 4_096;
 
 /// Holds `nodes` nodes of one slot that take the same.
 #[derive(Debug, Clone)]
@@ -63,7 +63,7 @@ impl Bucket {
 /// Returns how many nodes in a row may take `trial` without any other choice changing, at least 1.
 ///
 /// `rounds` is the exact number; beyond [`STRIDES`] exactness gives way to an end.
-pub(super) fn stride(exact: u64, possible: u64) -> u64 {
+fn stride(exact: u64, possible: u64) -> u64 {
     exact.max(possible / STRIDES).clamp(1, possible.max(1))
 }
 

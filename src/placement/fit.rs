@@ -1,5 +1,7 @@
 //! Whether anything could ever serve a request, and why each group does not now.
 
+use std::collections::BTreeMap;
+
 use crate::model::ResourceRequest;
 
 use super::pool::Pool;
@@ -27,9 +29,18 @@ impl Pool {
         states.any(|state| fits_empty(state, request))
     }
 
-    /// Returns why `request` has no place.
+    /// Returns why `request` has no place once `launched` replicas are there, by position of the group.
     #[must_use]
-    pub fn explain(&self, request: &ResourceRequest) -> NoFit {
+    pub fn explain(&self, request: &ResourceRequest, launched: &BTreeMap<usize, u64>) -> NoFit {
+        let mut usage = self.usage.clone();
+        for (template, times) in launched
+            .iter()
+            .filter_map(|(at, n)| Some((self.templates.get(*at)?, *n)))
+        {
+            for (total, count) in self.host_totals(template) {
+                usage.add(total, count.saturating_mul(times));
+            }
+        }
         let mut code = "infeasible";
         let mut details = Vec::new();
         for (index, template) in self.templates.iter().enumerate() {
@@ -44,10 +55,10 @@ impl Pool {
                 states()
                     .next()
                     .map_or_else(String::new, |state| lacks(state, request))
-            } else if template.room == 0 {
+            } else if template.room <= launched.get(&index).copied().unwrap_or(0) {
                 code = "at_maximum";
                 format!("at maxReplicas {}", template.replicas_max)
-            } else if self.room(index) == 0 {
+            } else if usage.room(&self.host_totals(template)) == 0 {
                 code = if code == "at_maximum" {
                     code
                 } else {

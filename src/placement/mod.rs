@@ -10,6 +10,7 @@
 //! ([`Pool::commit`]), so that a placement group that does not fit leaves no trace.
 #![deny(clippy::disallowed_types)]
 
+mod asked;
 mod bucket;
 mod caps;
 mod fit;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::ResourceDemand;
 
-use super::bucket::{Offer, Pick, fill_existing, largest_fills, stride};
+use super::bucket::{Offer, Pick, STRIDES, fill_existing, largest_fills};
 use super::caps::Usage;
 use super::pool::{Ledger, Pool};
 use super::queue::Queue;
@@ -133,16 +133,20 @@ impl<'a> Growth<'a> {
             .iter()
             .filter_map(|candidate| candidate.trial.as_deref());
         let kept = largest_fills(trials, queue.len());
-        let rounds = self.rounds(&tied, queue, &kept);
-        if rounds > 0 {
-            for at in &tied {
-                self.launch(*at, rounds, queue);
+        let (room, used) = (self.shared_room(&tied), self.used(&tied));
+        let exact = room.min(queue.rounds(&used, &kept));
+        let possible = room.min(queue.rounds(&used, &[]));
+        match exact.max(possible / STRIDES) {
+            0 => {
+                self.launch(first, 1, queue);
+                self.to_the_end(&[first]);
             }
-            self.to_the_end(&tied);
-        } else {
-            let possible = self.possible(first, queue);
-            self.launch(first, stride(0, possible), queue);
-            self.to_the_end(&[first]);
+            rounds => {
+                for at in &tied {
+                    self.launch(*at, rounds, queue);
+                }
+                self.to_the_end(&tied);
+            }
         }
         true
     }
@@ -196,44 +200,46 @@ impl<'a> Growth<'a> {
         tied
     }
 
-    /// Returns how often all of `tied` can be launched in turn with every choice staying the same.
-    fn rounds(&self, tied: &[usize], queue: &Queue<'_>, kept: &[u64]) -> u64 {
-        let mut used: BTreeMap<usize, u64> = BTreeMap::new();
-        let mut rounds = u64::MAX;
-        for candidate in tied.iter().filter_map(|at| self.candidates.get(*at)) {
-            let hosts = self.hosts(candidate.group);
-            rounds = rounds.min(self.room(candidate.group));
-            if hosts > 1 {
-                // What the other hosts take is bounded, not known.
-                for (at, most) in kept.iter().enumerate().filter(|(_, most)| **most > 0) {
-                    let sum = used.entry(at).or_default();
-                    *sum = sum.saturating_add(most.saturating_mul(hosts));
-                }
-                continue;
-            }
-            for (at, count) in candidate.trial.iter().flat_map(|trial| &trial.fill) {
-                let sum = used.entry(*at).or_default();
-                *sum = sum.saturating_add(*count);
-            }
-        }
-        let used: Vec<(usize, u64)> = used.into_iter().collect();
-        if self.usage.caps.is_set() {
-            // The caps are shared, so that each may have its part of them only.
-            rounds /= u64::try_from(tied.len().max(1)).unwrap_or(u64::MAX);
-        }
-        rounds.min(queue.rounds(&used, kept))
+    /// Returns how often the maxima let all of `tied` be launched in turn.
+    fn shared_room(&self, tied: &[usize]) -> u64 {
+        let groups = tied.iter().filter_map(|at| self.candidates.get(*at));
+        let room = groups.map(|candidate| self.room(candidate.group)).min();
+        // Caps are shared, so that each may have its part of them only.
+        let sharing = if self.usage.caps.is_set() {
+            tied.len().max(1)
+        } else {
+            1
+        };
+        room.unwrap_or(0) / u64::try_from(sharing).unwrap_or(u64::MAX)
     }
 
-    fn possible(&self, at: usize, queue: &Queue<'_>) -> u64 {
-        let Some(candidate) = self.candidates.get(at) else {
-            return 1;
-        };
-        let fill = candidate
-            .trial
-            .as_ref()
-            .map_or(&[][..], |trial| &trial.fill);
-        let rounds = queue.rounds(fill, &[]) / self.hosts(candidate.group);
-        rounds.min(self.room(candidate.group))
+    /// Returns what one replica of each of `tied` takes while no shape runs short.
+    ///
+    /// The other hosts of a replica are of the kinds that are candidates too, so that they take the same.
+    fn used(&self, tied: &[usize]) -> Vec<(usize, u64)> {
+        let mut used: BTreeMap<usize, u64> = BTreeMap::new();
+        for group in tied
+            .iter()
+            .filter_map(|at| self.candidates.get(*at))
+            .map(|c| c.group)
+        {
+            for candidate in self.candidates.iter().filter(|other| other.group == group) {
+                let kinds = self
+                    .pool
+                    .templates
+                    .get(group)
+                    .map(|template| &template.kinds);
+                let mut kinds = kinds.into_iter().flatten();
+                let hosts = kinds
+                    .find(|(class, _)| *class == candidate.class)
+                    .map_or(1, |(_, n)| *n);
+                for (at, count) in candidate.trial.iter().flat_map(|trial| &trial.fill) {
+                    let sum = used.entry(*at).or_default();
+                    *sum = sum.saturating_add(count.saturating_mul(hosts));
+                }
+            }
+        }
+        used.into_iter().collect()
     }
 
     /// Launches `replicas` replicas of a candidate's group; their other hosts are capacity at once.
@@ -313,14 +319,6 @@ impl<'a> Growth<'a> {
         } else {
             room
         }
-    }
-
-    fn hosts(&self, group: usize) -> u64 {
-        self.pool
-            .templates
-            .get(group)
-            .map_or(1, |template| template.hosts)
-            .max(1)
     }
 
     /// As in Ray a fresh node of a launched group stands behind those of the others.

@@ -4,19 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::{
-    ClusterSnapshot, History, Labels, Node, NodeKind, NodeStatus, ResourceMap, WorkerGroup,
+    ClusterSnapshot, History, Node, NodeKind, NodeStatus, ResourceMap, WorkerGroup,
 };
 
+use super::asked::Asked;
 use super::caps::{Caps, Usage};
 use super::place::Placement;
 use super::replicas::{GroupCensus, ReplicaHealth, ReplicaState};
 use super::score::Choice;
 use super::state::NodeState;
-
-/// Label with a value of its own on every node.
-const NODE_ID_LABEL: &str = "ray.io/node-id";
-/// Start of the labels that Ray gives to nodes with bundles of a placement group.
-const PLACEMENT_GROUP_LABEL: &str = "_PG_";
 
 /// Says which amounts of a node count as free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +80,8 @@ pub struct Pool {
     ids: BTreeMap<Arc<NodeState>, usize>,
     pub(super) templates: Vec<Template>,
     pub(super) usage: Usage,
+    /// Nodes that are no capacity and still count against the caps: position and class.
+    outside: BTreeMap<usize, usize>,
     /// Running nodes as they would be without any work, for the question what could ever fit.
     pub(super) empty: BTreeSet<usize>,
     /// How groups are chosen.
@@ -103,6 +101,7 @@ impl Pool {
             ids: BTreeMap::new(),
             templates: Vec::new(),
             usage: Usage::default(),
+            outside: BTreeMap::new(),
             empty: BTreeSet::new(),
             choice: Choice::default(),
         };
@@ -168,8 +167,11 @@ impl Pool {
         census: &GroupCensus,
         asked: &Asked<'_>,
     ) {
-        let capacity = |replica: &&ReplicaState| replica.health == ReplicaHealth::Capacity;
-        for replica in census.live.iter().filter(capacity) {
+        for replica in &census.live {
+            if replica.health != ReplicaHealth::Capacity {
+                self.count_outside(index, replica);
+                continue;
+            }
             let mut hosts_seen = BTreeSet::new();
             for at in &replica.hosts {
                 if let Some(node) = snapshot.nodes.get(*at) {
@@ -180,6 +182,21 @@ impl Pool {
             self.add_missing_hosts(index, replica.hosts.len(), hosts_seen.contains(&0));
         }
         self.add(index, u64::from(census.to_come), Origin::ToCome);
+    }
+
+    /// Counts the hosts of a replica that is no capacity: they are there until they are removed.
+    fn count_outside(&mut self, index: usize, replica: &ReplicaState) {
+        let kinds = self.templates.get(index).map(|template| &template.kinds);
+        let Some((class, _)) = kinds.and_then(|kinds| kinds.last().copied()) else {
+            return;
+        };
+        let Some(state) = self.states.get(class) else {
+            return;
+        };
+        for at in &replica.hosts {
+            self.usage.add(&state.total, 1);
+            self.outside.insert(*at, class);
+        }
     }
 
     /// Adds the hosts of a replica whose pods are not there yet; without them the rest of a
@@ -271,6 +288,11 @@ impl Pool {
 
     /// Takes nodes that are going to be removed out of the pool.
     pub(crate) fn remove_nodes(&mut self, nodes: &[usize]) {
+        for class in nodes.iter().filter_map(|at| self.outside.remove(at)) {
+            if let Some(state) = self.states.get(class) {
+                self.usage.remove(&state.total, 1);
+            }
+        }
         let (states, usage) = (&self.states, &mut self.usage);
         self.slots.retain(|slot| {
             let is_removed = matches!(slot.origin, Origin::Node(at) if nodes.contains(&at));
@@ -415,73 +437,5 @@ impl Slot {
             Ledger::Whole => self.whole = class,
         }
         self.uses.extend(uses);
-    }
-}
-
-/// Knows which names the demand mentions; the others need not keep equal nodes apart.
-struct Asked<'a> {
-    resources: BTreeSet<&'a str>,
-    labels: BTreeSet<&'a str>,
-}
-
-impl<'a> Asked<'a> {
-    fn of(snapshot: &'a ClusterSnapshot) -> Self {
-        let bundles = snapshot.gangs.iter().flat_map(|gang| &gang.bundles);
-        let constraint = snapshot
-            .constraint
-            .iter()
-            .flat_map(|constraint| &constraint.demands);
-        let mut asked = Self {
-            resources: BTreeSet::new(),
-            labels: BTreeSet::new(),
-        };
-        for demand in snapshot.demands.iter().chain(bundles).chain(constraint) {
-            let request = &demand.request;
-            asked
-                .resources
-                .extend(request.resources.iter().map(|(name, _)| name.as_str()));
-            let selectors = request
-                .selectors
-                .iter()
-                .flat_map(|selector| &selector.constraints);
-            asked
-                .labels
-                .extend(selectors.map(|constraint| constraint.key.as_str()));
-            asked.labels.extend(
-                request
-                    .anti_affinity
-                    .iter()
-                    .map(|avoid| avoid.label_name.as_str()),
-            );
-        }
-        asked
-    }
-
-    /// Gives every node the same name for the resource that only says which node it is.
-    fn resources(&self, resources: &ResourceMap) -> ResourceMap {
-        let own = |name: &str| {
-            name.starts_with("node:")
-                && name != "node:__internal_head__"
-                && !self.resources.contains(name)
-        };
-        if !resources.iter().any(|(name, _)| own(name.as_str())) {
-            return resources.clone();
-        }
-        let mut renamed = ResourceMap::new();
-        for (name, amount) in resources.iter() {
-            let is_own = own(name.as_str());
-            renamed.set(if is_own { "node:".into() } else { name.clone() }, amount);
-        }
-        renamed
-    }
-
-    fn labels(&self, labels: &Labels) -> Labels {
-        let tells_apart =
-            |name: &str| name == NODE_ID_LABEL || name.starts_with(PLACEMENT_GROUP_LABEL);
-        labels
-            .iter()
-            .filter(|(name, _)| self.labels.contains(name.as_str()) || !tells_apart(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
     }
 }

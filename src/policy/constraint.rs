@@ -4,12 +4,14 @@
 //! reported and the rest is launched: Ray itself launches nothing then. The nodes that are
 //! counted are not idle.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::Infeasible;
 use crate::placement::Ledger;
 
-use super::explain::{Missing, describe, report};
+use super::explain::{Missing, describe, merged, report};
 use super::{Claim, Plan, Policy, PolicyContext, PolicyEntry, Stage, parse, schema_of, value_of};
 
 pub(super) const ENTRY: PolicyEntry = PolicyEntry {
@@ -33,16 +35,17 @@ impl Policy for Constraint {
         let Some(constraint) = &ctx.snapshot.constraint else {
             return;
         };
-        let claims = constraint.demands.iter().map(|demand| Claim {
+        let asks = merged(constraint.demands.iter());
+        let claims = asks.iter().map(|demand| Claim {
             what: format!("request_resources {}", describe(&demand.request)),
             class: CLASS.to_owned(),
             is_whole: false,
         });
-        let placement = plan.place(&constraint.demands, Ledger::Whole);
+        let placement = plan.place(&asks, Ledger::Whole);
         plan.accept(&placement, claims.collect(), Ledger::Whole);
         let mut is_infeasible = false;
         for (at, count) in &placement.unplaced {
-            let Some(demand) = constraint.demands.get(*at) else {
+            let Some(demand) = asks.get(*at) else {
                 continue;
             };
             let what = format!("request_resources {}", describe(&demand.request));
@@ -52,6 +55,7 @@ impl Policy for Constraint {
                 class: CLASS,
                 count: *count,
                 request,
+                launched: BTreeMap::new(),
             };
             is_infeasible |= report(ctx.snapshot, plan, missing);
         }

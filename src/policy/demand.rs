@@ -3,12 +3,14 @@
 //! What fits stays placed, what does not is reported. Shapes that only a placed placement group
 //! could serve (`CPU_group_<id>`) are no demand: no new node ever offers them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Infeasible, ResourceDemand};
+use crate::model::Infeasible;
 use crate::placement::Ledger;
 
-use super::explain::{Missing, describe, report};
+use super::explain::{Missing, describe, merged, report};
 use super::{Claim, Plan, Policy, PolicyContext, PolicyEntry, Stage, parse, schema_of, value_of};
 
 pub(super) const ENTRY: PolicyEntry = PolicyEntry {
@@ -27,13 +29,8 @@ struct Demand {}
 
 impl Policy for Demand {
     fn apply(&self, ctx: PolicyContext<'_>, plan: &mut Plan) {
-        let asks: Vec<ResourceDemand> = ctx
-            .snapshot
-            .demands
-            .iter()
-            .filter(|demand| demand.count > 0 && !demand.request.is_inside_placement_group())
-            .cloned()
-            .collect();
+        let demands = ctx.snapshot.demands.iter();
+        let asks = merged(demands.filter(|demand| !demand.request.is_inside_placement_group()));
         if asks.is_empty() {
             return;
         }
@@ -53,6 +50,7 @@ impl Policy for Demand {
                 class: "tasks",
                 count: *count,
                 request: &ask.request,
+                launched: BTreeMap::new(),
             };
             if report(ctx.snapshot, plan, missing) {
                 plan.infeasible(Infeasible::Tasks(ask.request.clone()));

@@ -80,6 +80,7 @@ fn refuse(ctx: PolicyContext<'_>, plan: &mut Plan, gang: &GangRequest, placement
         class: CLASS,
         count: 1,
         request: &bundle.request,
+        launched: placement.launched.clone(),
     };
     if report(ctx.snapshot, plan, missing) {
         plan.infeasible(Infeasible::Gang(gang.details.clone()));

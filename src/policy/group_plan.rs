@@ -37,18 +37,20 @@ impl GroupPlan {
             removed: BTreeSet::new(),
             reasons: Vec::new(),
         };
-        let code = if census.wanted > group.replicas {
-            "minimum"
+        // The number itself is brought into the bounds first; live replicas above them are for `maximum`.
+        if census.wanted > group.replicas {
+            plan.change(
+                "engine",
+                "minimum",
+                census.wanted,
+                "replicas below minReplicas",
+            );
         } else {
-            "maximum"
-        };
-        plan.change("engine", code, census.wanted, "replicas was out of bounds");
-        plan.change(
-            "engine",
-            "replicas_repaired",
-            census.base,
-            "more replicas live than asked for",
-        );
+            let to = census.base.min(group.replicas);
+            plan.change("engine", "maximum", to, "replicas above maxReplicas");
+        }
+        let detail = "more replicas are live than asked for";
+        plan.change("engine", "replicas_repaired", census.base, detail);
         plan
     }
 

@@ -1,6 +1,6 @@
 //! The draft of a decision. Every edit records its author and a reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     GroupDecision, Hold, Infeasible, KeptIdle, PodName, RemovalCause, ReplicaName, ReplicaRemoval,
@@ -385,7 +385,11 @@ impl Plan {
         mut forget: BTreeMap<WorkerGroupName, Vec<PodName>>,
     ) -> ScaleDecision {
         let mut decision = self.decision;
-        for (name, group) in self.names.into_iter().zip(self.groups) {
+        for (name, mut group) in self.names.into_iter().zip(self.groups) {
+            if group.target == group.from && group.removals.is_empty() {
+                // Raised and taken back: nothing changes, so that there is nothing to explain.
+                group.reasons.clear();
+            }
             decision.groups.push(GroupDecision {
                 forget: forget.remove(&name).unwrap_or_default(),
                 name,
@@ -395,6 +399,11 @@ impl Plan {
                 reasons: group.reasons,
             });
         }
+        let removals = decision.groups.iter().flat_map(|group| &group.remove);
+        let removed: BTreeSet<&PodName> = removals.flat_map(|removal| &removal.pods).collect();
+        decision
+            .kept_idle
+            .retain(|kept| !removed.contains(&kept.pod));
         decision
             .kept_idle
             .sort_by(|a, b| (&a.pod, &a.group).cmp(&(&b.pod, &b.group)));

@@ -1,0 +1,153 @@
+//! What every decision keeps, over generated clusters.
+#![expect(clippy::unwrap_used, reason = "test")]
+
+#[path = "support/core/mod.rs"]
+mod support;
+
+use proptest::prelude::{Just, ProptestConfig, Strategy, any};
+use proptest::test_runner::Config;
+use proptest::{prop_assert, prop_assert_eq, proptest};
+use rayscaler::engine::{ChainEntry, Engine, apply, invariants};
+use rayscaler::model::{Quantity, ResourceMap};
+use rayscaler::placement::Caps;
+use rayscaler::policy::{Registry, policies};
+use serde_json::json;
+use support::builders::Cluster;
+use support::strategies::clusters;
+
+fn config() -> ProptestConfig {
+    // A failing case is fixed and becomes a scenario; files with seeds would only pile up.
+    Config {
+        failure_persistence: None,
+        ..Config::default()
+    }
+}
+
+/// Returns the same cluster in another order.
+fn shuffled(cluster: Cluster) -> impl Strategy<Value = (Cluster, Cluster)> {
+    let snapshot = cluster.snapshot.clone();
+    (
+        Just(cluster.clone()),
+        Just(snapshot.nodes).prop_shuffle(),
+        Just(snapshot.demands).prop_shuffle(),
+        Just(snapshot.gangs).prop_shuffle(),
+    )
+        .prop_map(move |(original, nodes, demands, gangs)| {
+            let mut other = original.clone();
+            other.snapshot.nodes = nodes;
+            other.snapshot.demands = demands;
+            other.snapshot.gangs = gangs;
+            (original, other)
+        })
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn invariants_hold(cluster in clusters()) {
+        let decision = Engine::default().decide(&cluster.snapshot, &cluster.history, cluster.now);
+        let broken = invariants::check(&cluster.snapshot, &cluster.history, &decision);
+        prop_assert_eq!(broken, []);
+        if let Some(at) = decision.next_check_at {
+            prop_assert!(at > cluster.now);
+        }
+    }
+
+    #[test]
+    fn i4_deciding_again_changes_nothing(cluster in clusters()) {
+        let engine = Engine::default();
+        let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
+        let after = apply(&cluster.snapshot, &decision);
+        let again = engine.decide(&after, &cluster.history, cluster.now);
+        prop_assert!(!again.is_change(), "first {:#?}\nthen {:#?}", decision.groups, again.groups);
+    }
+
+    #[test]
+    fn i5_same_input_same_bytes(cluster in clusters()) {
+        let bytes = |engine: &Engine| {
+            let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
+            serde_json::to_vec(&decision).unwrap()
+        };
+        let engine = Engine::default();
+        prop_assert_eq!(bytes(&engine), bytes(&engine));
+        prop_assert_eq!(bytes(&engine), bytes(&Engine::default()));
+    }
+
+    #[test]
+    fn i9_the_order_of_the_input_does_not_matter((one, other) in clusters().prop_flat_map(shuffled)) {
+        let engine = Engine::default();
+        let first = engine.decide(&one.snapshot, &one.history, one.now);
+        let second = engine.decide(&other.snapshot, &other.history, other.now);
+        prop_assert_eq!(first, second);
+    }
+
+    #[test]
+    fn i10_a_placement_group_is_planned_whole(mut cluster in clusters()) {
+        cluster.snapshot.demands.clear();
+        cluster.snapshot.constraint = None;
+        cluster.snapshot.gangs.truncate(1);
+        cluster.snapshot.upscaling_mode = rayscaler::model::UpscalingMode::Unlimited;
+        let engine = Engine::default();
+        let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
+        let grew = |code: &str| {
+            let reasons = decision.groups.iter().flat_map(|group| &group.reasons);
+            reasons.filter(|reason| reason.code == code).count() > 0
+        };
+        prop_assert!(!(grew("placement_group") && !decision.unserved.is_empty()), "{decision:#?}");
+        let after = apply(&cluster.snapshot, &decision);
+        let again = engine.decide(&after, &cluster.history, cluster.now);
+        prop_assert!(!grew("placement_group") || again.unserved.is_empty(), "{again:#?}");
+    }
+
+    #[test]
+    fn i12_caps_hold_over_all_groups(cluster in clusters(), nodes_max in 0..12_u64) {
+        let mut chain = ChainEntry::defaults();
+        let entry = chain.iter_mut().find(|entry| entry.name == "maximum").unwrap();
+        entry.settings = json!({"nodes_max": nodes_max, "resources_max": {"CPU": 64}});
+        let engine = Engine::new(&chain, &Registry::default()).unwrap();
+        let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
+        prop_assert_eq!(invariants::check(&cluster.snapshot, &cluster.history, &decision), []);
+        let mut resources_max = ResourceMap::new();
+        resources_max.set("CPU".into(), Quantity::from_whole(64));
+        let caps = Caps { nodes_max: Some(nodes_max), resources_max };
+        prop_assert_eq!(invariants::check_caps(&cluster.snapshot, &decision, &caps), []);
+    }
+
+    /// `engine::finish` cannot be switched off: whatever the chain is, bounds and knowledge count.
+    #[test]
+    fn any_chain_keeps_the_invariants(cluster in clusters(), keep in proptest::collection::vec(any::<bool>(), 10)) {
+        // Without the three that see demand an idle removal takes what demand needs, as asked for.
+        let sees_demand = |name: &str| ["constraint", "gangs", "demand"].contains(&name);
+        let kept = policies().zip(keep).filter(|(entry, keep)| *keep || sees_demand(entry.name));
+        let chain: Vec<ChainEntry> = kept.map(|(entry, _)| ChainEntry::of(entry.name)).collect();
+        let engine = Engine::new(&chain, &Registry::default()).unwrap();
+        let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
+        prop_assert_eq!(invariants::check(&cluster.snapshot, &cluster.history, &decision), []);
+    }
+
+    /// Everything asked for is served or reported, and every idle node goes or is explained.
+    #[test]
+    fn nothing_is_left_unexplained(cluster in clusters()) {
+        let decision = Engine::default().decide(&cluster.snapshot, &cluster.history, cluster.now);
+        if decision.holds.iter().any(|hold| !["paused", "group_skipped", "stale"].contains(&hold.code.as_str()))
+            || decision.holds.iter().any(|hold| hold.detail.starts_with("GCS"))
+        {
+            return Ok(());
+        }
+        let removed: Vec<_> = decision
+            .groups
+            .iter()
+            .flat_map(|group| group.remove.iter().flat_map(|removal| removal.pods.clone()))
+            .collect();
+        let live = |node: &rayscaler::model::Node| {
+            let replicas = cluster.snapshot.replicas_of(&node.group);
+            replicas.iter().any(|replica| replica.is_live() && *replica.name == node.replica)
+        };
+        for node in cluster.snapshot.nodes.iter().filter(|node| node.idle_since.is_some() && live(node)) {
+            let is_kept = decision.kept_idle.iter().any(|kept| kept.pod == node.name);
+            let is_removed = removed.contains(&node.name);
+            prop_assert!(is_kept != is_removed, "{} kept {is_kept} removed {is_removed}", node.name);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What several test files share.
+
+pub(crate) mod builders;
+pub(crate) mod strategies;
