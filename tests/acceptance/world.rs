@@ -111,6 +111,18 @@ impl World {
         gcs(&self.gcs_port)
     }
 
+    /// Returns the port of the head's GCS.
+    pub fn gcs_port(&self) -> String {
+        self.gcs_port.clone()
+    }
+
+    /// Writes a kubeconfig with the rights of the sidecar and returns its path.
+    pub async fn kubeconfig(&self) -> PathBuf {
+        let api = KubeApi::shared().await;
+        let token = api.sidecar_token(&self.cluster.namespace, &self.cluster.name).await;
+        api.kubeconfig_for(&token)
+    }
+
     /// Runs the users' script to its end and returns what it printed.
     pub async fn user(&self, arguments: &[&str]) -> String {
         let driver = self.user_starts(arguments);

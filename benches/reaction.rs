@@ -1,0 +1,217 @@
+//! Measures the whole sidecar beside a real Ray head and a real API server:
+//! the time from `.remote()` to the patch, memory, processor time and requests.
+//!
+//! `cargo bench --bench reaction`; the worker pods never run, so that nothing but the sidecar and
+//! Ray is measured. Times are taken by one clock on one machine: the driver's before the call, ours when
+//! a watch shows the patch.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "measuring program")]
+#![allow(unreachable_pub, dead_code, reason = "shared with the tests")]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+#[path = "../tests/acceptance/world.rs"]
+mod world;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::StreamExt;
+use kube::runtime::{WatchStreamExt, watcher};
+use support::raycluster::{Group, Manifest};
+use world::{Options, World};
+
+/// Samples of each kind of demand.
+const SAMPLES: usize = 50;
+
+/// Makes one more demand of a kind, at random moments, and prints when it was made.
+const DRIVER: &str = r#"
+import random, sys, time
+import ray
+from ray.autoscaler.sdk import request_resources
+from ray.util.placement_group import placement_group
+
+kind, samples, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+random.seed(seed)
+ray.init(namespace="reaction", log_to_driver=False)
+
+@ray.remote(num_cpus=1)
+def task():
+    pass
+
+@ray.remote(num_cpus=1)
+class Actor:
+    pass
+
+kept = []
+time.sleep(3)
+for i in range(samples):
+    time.sleep(random.uniform(0.4, 1.4))
+    at = time.time()
+    if kind == "task":
+        kept.append(task.remote())
+    elif kind == "actor":
+        kept.append(Actor.remote())
+    elif kind == "gang":
+        kept.append(placement_group([{"CPU": 1}]))
+    else:
+        request_resources(num_cpus=i + 1)
+    print("MADE", at, flush=True)
+print("DONE", flush=True)
+time.sleep(600)
+"#;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let mut out = std::io::stdout();
+    for kind in ["task", "actor", "gang", "request"] {
+        let world = start().await;
+        if kind == "task" {
+            startup(&world, &mut out).await;
+            idle(&world, &mut out).await;
+        }
+        let mut times = reactions(&world, kind).await;
+        times.sort_by(f64::total_cmp);
+        let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
+        writeln!(
+            out,
+            "reaction {kind:<8} n={} p50={:.1}ms p90={:.1}ms p99={:.1}ms max={:.1}ms",
+            times.len(),
+            at(50),
+            at(90),
+            at(99),
+            times[times.len() - 1]
+        )
+        .unwrap();
+        world.end().await;
+    }
+}
+
+async fn start() -> World {
+    // Pods that no node takes stay Pending, as capacity that is on its way.
+    let group = Group::new("small")
+        .replicas(0, 0, 500)
+        .set("/template/spec/nodeSelector", serde_json::json!({"no": "where"}));
+    World::start(Manifest::new("c").autoscaler("v2").group(group), Options::default()).await
+}
+
+async fn reactions(world: &World, kind: &str) -> Vec<f64> {
+    let api = world.cluster.api();
+    let mut changes = watcher(api, watcher::Config::default()).default_backoff().applied_objects().boxed();
+    let samples = SAMPLES.to_string();
+    let driver = world.pods.driver(DRIVER, &world.gcs_port()).arg(kind).arg(&samples).arg("7").start();
+    let mut seen: BTreeMap<u64, f64> = BTreeMap::new();
+    let all = async {
+        while (seen.len() as u64) < SAMPLES as u64 {
+            let Some(Ok(object)) = changes.next().await else { continue };
+            let at = wall_ms();
+            let replicas = object.data["spec"]["workerGroupSpecs"][0]["replicas"].as_u64().unwrap_or(0);
+            let first = seen.last_key_value().map_or(0, |(last, _)| *last) + 1;
+            for replica in first..=replicas {
+                seen.insert(replica, at);
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(180), all).await.expect("every demand is answered");
+    let log = driver.log_tail();
+    let made = log.lines().filter_map(|line| line.strip_prefix("MADE ")?.trim().parse::<f64>().ok());
+    made.zip(seen.values()).map(|(made, seen)| seen - made * 1000.0).collect()
+}
+
+/// Starts a second sidecar, in a dry run, beside the first.
+async fn startup(world: &World, out: &mut impl Write) {
+    let mut times = Vec::new();
+    for _ in 0..10 {
+        let port = support::free_port();
+        let began = wall_ms();
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_rayscaler"));
+        let kubeconfig = world.kubeconfig().await;
+        command
+            .args(["run", "--dry-run", "--cluster-name=c"])
+            .arg(format!("--cluster-namespace={}", world.cluster.namespace))
+            .env("KUBECONFIG", kubeconfig)
+            .env("AUTOSCALER_METRIC_PORT", port.to_string())
+            .stdout(std::process::Stdio::null());
+        let began = wall_ms().max(began);
+        let mut child = command.spawn().unwrap();
+        let url = format!("http://127.0.0.1:{port}/readyz");
+        while reqwest::get(&url).await.map(|reply| reply.status().as_u16()).unwrap_or(0) != 200 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        times.push(wall_ms() - began);
+        // SIGTERM through the shell: the sidecar ends in order.
+        let pid = child.id().unwrap().to_string();
+        drop(std::process::Command::new("kill").arg(pid).status());
+        drop(child.wait().await);
+    }
+    times.sort_by(f64::total_cmp);
+    writeln!(out, "start to first decision p50={:.0}ms max={:.0}ms n=10", times[5], times[9]).unwrap();
+}
+
+/// Watches the idle sidecar for a minute.
+async fn idle(world: &World, out: &mut impl Write) {
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let before = (counters(&world.metrics().await), cpu_seconds(&world.cluster.namespace));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let after = (counters(&world.metrics().await), cpu_seconds(&world.cluster.namespace));
+    for (name, count) in &after.0 {
+        let more = count - before.0.get(name).copied().unwrap_or(0.0);
+        writeln!(out, "idle minute: {name} {more}").unwrap();
+    }
+    writeln!(out, "idle minute: processor {:.3} s", after.1 - before.1).unwrap();
+    let pss: Vec<(String, u64)> = processes(&world.cluster.namespace).iter().map(|pid| (pid.display().to_string(), pss_kib(pid))).collect();
+    let total: u64 = pss.iter().map(|(_, kib)| kib).sum();
+    writeln!(out, "resident (PSS) {total} KiB in {} processes {pss:?}", pss.len()).unwrap();
+    let size = std::fs::metadata(env!("CARGO_BIN_EXE_rayscaler")).unwrap().len();
+    writeln!(out, "binary {size} bytes (with the sandbox)").unwrap();
+}
+
+fn counters(metrics: &str) -> BTreeMap<String, f64> {
+    let mut sums = BTreeMap::new();
+    for line in metrics.lines() {
+        let Some((name, value)) = line.rsplit_once(' ') else { continue };
+        let is_calls = ["rayscaler_api_calls_total", "rayscaler_gcs_calls_total", "rayscaler_raylet_calls_total"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
+        if is_calls {
+            *sums.entry(name.to_owned()).or_insert(0.0) += value.parse::<f64>().unwrap_or(0.0);
+        }
+    }
+    sums
+}
+
+/// Returns the folders in /proc of the sidecar of a namespace, parent and child.
+fn processes(namespace: &str) -> Vec<PathBuf> {
+    let wanted = format!("RAY_CLUSTER_NAMESPACE={namespace}");
+    let is_ours = |folder: &PathBuf| {
+        let exe = std::fs::read_link(folder.join("exe")).unwrap_or_default();
+        let environment = std::fs::read(folder.join("environ")).unwrap_or_default();
+        exe.file_name().is_some_and(|name| name == "rayscaler")
+            && environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+    };
+    let folders = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    folders.filter(is_ours).collect()
+}
+
+fn cpu_seconds(namespace: &str) -> f64 {
+    let ticks = |folder: &PathBuf| -> f64 {
+        let stat = std::fs::read_to_string(folder.join("stat")).unwrap_or_default();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+        let number = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+        number(11) + number(12)
+    };
+    processes(namespace).iter().map(ticks).sum::<f64>() / 100.0
+}
+
+fn pss_kib(folder: &std::path::Path) -> u64 {
+    let rollup = std::fs::read_to_string(folder.join("smaps_rollup")).unwrap_or_default();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+#[expect(clippy::disallowed_methods, reason = "two processes compare wall clocks")]
+fn wall_ms() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() * 1000.0
+}
