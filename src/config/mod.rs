@@ -7,6 +7,7 @@
 //! one field, and the printed schema cannot differ from what is accepted. Reading the file with serde
 //! alone was tried first: it stops at the first mistake. (2026-11-25)
 
+mod chain;
 mod check;
 mod document;
 mod duration;
@@ -23,6 +24,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 
+pub use chain::{chain, engine};
 pub use duration::HumanDuration;
 pub use effective::Overrides;
 pub use environment::{Effect, Environment, Notice, STOCK_VARIABLES, StockVariable};
