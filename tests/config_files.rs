@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rayscaler::config::{self, Config, PolicyCatalog};
+use rayscaler::engine::{Engine, EngineSettings};
+use rayscaler::policy::{Registry, policies};
 use serde_json::{Map, Value};
 
 /// Knows one policy, with one setting.
@@ -45,6 +47,8 @@ fn the_default_file_says_the_built_in_defaults() {
         config::parse(&default_text(), &OnePolicy).unwrap(),
         Config::default()
     );
+    let stale_after = EngineSettings::default().stale_after.as_ms();
+    assert_eq!(Config::default().scaling.stale_after.as_ms(), stale_after);
 }
 
 #[test]
@@ -78,21 +82,44 @@ fn the_default_file_names_every_key() {
 
 #[test]
 fn the_settings_the_default_file_leaves_unset_can_be_set_by_removing_the_mark() {
-    let text = default_text();
-    let uncommented: Vec<String> = text
-        .lines()
-        .map(|line| match line.trim_start().strip_prefix('#') {
-            Some(rest) if rest.starts_with(|c: char| c.is_ascii_alphabetic()) => {
-                line.replacen('#', "", 1)
-            }
-            _ => line.to_owned(),
-        })
-        .collect();
-    let config = config::parse(&uncommented.join("\n"), &OnePolicy).unwrap();
+    let config = config::parse(&uncommented(), &Registry::default()).unwrap();
     assert_eq!(config.ray.gcs_address.as_deref(), Some("127.0.0.1:6379"));
-    assert_eq!(config.scaling.idle_timeout_ms(None), 60_000);
+    assert_eq!(config.scaling.idle_timeout.unwrap().as_ms(), 60_000);
     assert!(config.scaling.upscaling_mode.is_some());
     assert!(config.policies.is_some());
+}
+
+/// Returns the default file with what it leaves unset.
+fn uncommented() -> String {
+    let text = default_text();
+    let lines = text.lines().map(|line| {
+        let indent = line.len() - line.trim_start().len();
+        match line.trim_start().strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') => format!("{}{rest}", &line[..indent]),
+            _ => line.to_owned(),
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_chain_in_the_default_file_is_the_built_in_one_with_every_setting() {
+    let registry = Registry::default();
+    let mut config = config::parse(&uncommented(), &registry).unwrap();
+    let chain = config.policies.clone().unwrap();
+    let shown: Vec<(String, Value)> = chain
+        .into_iter()
+        .map(|policy| (policy.name, Value::Object(policy.settings)))
+        .collect();
+    let built_in: Vec<(String, Value)> = policies()
+        .map(|policy| (policy.name.to_owned(), (policy.default_settings)()))
+        .collect();
+    assert_eq!(shown, built_in);
+    config.scaling = Config::default().scaling;
+    let engine = config::engine(&config, &registry).unwrap();
+    assert!(engine.chain().eq(Engine::default().chain()));
+    let of_nothing = config::engine(&Config::default(), &registry).unwrap();
+    assert_eq!(format!("{engine:?}"), format!("{of_nothing:?}"));
 }
 
 #[test]
@@ -100,7 +127,7 @@ fn every_example_is_accepted_and_differs_from_the_defaults() {
     let mut seen = 0;
     for entry in fs::read_dir(folder().join("examples")).unwrap() {
         let path = entry.unwrap().path();
-        let config = config::parse(&fs::read_to_string(&path).unwrap(), &OnePolicy);
+        let config = config::parse(&fs::read_to_string(&path).unwrap(), &Registry::default());
         assert_ne!(config.unwrap(), Config::default(), "{}", path.display());
         seen += 1;
     }

@@ -11,14 +11,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("placement", &["model"]),
     ("policy", &["model", "placement"]),
     ("engine", &["model", "placement", "policy"]),
-    ("config", &["model", "engine"]),
+    ("clock", &["model"]),
+    // The engine is built from a registry of policies.
+    ("config", &["model", "engine", "policy"]),
     ("sim", &["model", "engine", "config"]),
     ("wire", &[]),
     // Never each other: they meet in `runtime`.
-    ("observe", &["model", "wire"]),
-    ("act", &["model", "wire"]),
-    ("report", &["model", "wire"]),
-    ("admin", &["model", "report"]),
+    ("observe", &["model", "wire", "clock"]),
+    ("act", &["model", "wire", "clock"]),
+    ("report", &["model", "wire", "clock"]),
+    ("admin", &["model", "report", "clock"]),
     (
         "runtime",
         &[
@@ -28,14 +30,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "engine",
             "config",
             "wire",
+            "clock",
             "observe",
             "act",
             "report",
             "admin",
         ],
     ),
-    ("embedded", &["model", "wire"]),
-    ("sandbox", &["model", "wire", "embedded"]),
+    ("embedded", &["model", "wire", "clock"]),
+    ("sandbox", &["model", "wire", "clock", "embedded"]),
     (
         "cli",
         &[
@@ -46,6 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "sim",
             "wire",
+            "clock",
             "observe",
             "act",
             "report",

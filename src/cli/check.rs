@@ -1,19 +1,24 @@
 //! `rayscaler check`: a config file, and what is understood of a RayCluster.
 
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::Context as _;
 use thiserror::Error;
 
 use super::arguments::{CheckArguments, config_path};
+use super::{manifest, understood};
 use crate::config::{self, Config, PolicyCatalog};
 
 /// A config file that is not accepted.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub(super) struct Refused(String);
+
+impl Refused {
+    pub(super) const fn new(problem: String) -> Self {
+        Self(problem)
+    }
+}
 
 /// Checks what it is given, and says so.
 pub(super) fn run(
@@ -26,14 +31,14 @@ pub(super) fn run(
     if path.is_none() && arguments.raycluster.is_none() {
         anyhow::bail!("nothing to check; name a config file, or a RayCluster with --raycluster");
     }
+    let mut config = Config::default();
     if let Some(path) = path {
-        load(&path, policies)?;
+        config = load(&path, policies)?;
         writeln!(out, "{}: accepted", path.display())?;
     }
     if let Some(path) = &arguments.raycluster {
-        let text = read(path)?;
-        for line in understood(&text)? {
-            writeln!(out, "{line}")?;
+        for raycluster in manifest::ray_clusters(path)? {
+            understood::print(&raycluster, &config, out)?;
         }
     }
     Ok(())
@@ -41,19 +46,10 @@ pub(super) fn run(
 
 /// Returns the settings of a config file; all mistakes in one error.
 pub(super) fn load(path: &Path, policies: &dyn PolicyCatalog) -> anyhow::Result<Config> {
-    let text = read(path)?;
+    let text = manifest::read(path)?;
     config::parse(&text, policies).map_err(|errors| {
         let (count, lines) = (errors.len(), super::lines(&errors));
         let problem = format!("{}: {count} mistakes\n{lines}", path.display());
-        Refused(problem.replace(": 1 mistakes\n", ": 1 mistake\n")).into()
+        Refused::new(problem.replace(": 1 mistakes\n", ": 1 mistake\n")).into()
     })
-}
-
-pub(super) fn read(path: &Path) -> anyhow::Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
-}
-
-/// Returns what is understood of each group, a line each.
-fn understood(_raycluster: &str) -> anyhow::Result<Vec<String>> {
-    anyhow::bail!("this build cannot read a RayCluster")
 }

@@ -1,24 +1,37 @@
 //! `rayscaler decide`: one decision from captured input, with its reasons.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read as _, Write};
+use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
-use serde_json::Value;
+use prost::Message as _;
 
 use super::arguments::DecideArguments;
-use super::check;
-use crate::config::{Config, PolicyCatalog};
+use super::{check, decision_text, manifest};
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::model::{ClusterSnapshot, Completeness, History, Input, ScaleDecision, Timestamp};
+use crate::observe::convert;
+use crate::observe::join::{JoinInput, join};
+use crate::policy::Registry;
+use crate::wire::gcs::ray::rpc::autoscaler::{ClusterResourceState, GetClusterResourceStateReply};
+use crate::wire::pod::PodFacts;
+use crate::wire::raycluster::RayCluster;
+
+/// Longest captured reply: what the GCS client accepts, as base64.
+const REPLY_BYTES_MAX: u64 = 700 * 1024 * 1024;
 
 /// Holds the input of one decision as it was captured.
 #[derive(Debug)]
 pub struct Captured {
-    /// The message `GetClusterResourceStateReply`.
-    pub gcs_reply: Vec<u8>,
+    /// What the GCS said.
+    pub state: ClusterResourceState,
     /// The RayCluster.
-    pub raycluster: Value,
+    pub raycluster: RayCluster,
     /// The pods.
-    pub pods: Vec<Value>,
+    pub pods: Vec<PodFacts>,
     /// The settings.
     pub config: Config,
 }
@@ -26,45 +39,113 @@ pub struct Captured {
 /// Decides, and shows the decision.
 pub(super) fn run(
     arguments: &DecideArguments,
-    policies: &dyn PolicyCatalog,
+    registry: &Registry,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let captured = Captured::read(arguments, policies)?;
-    decide(&captured, arguments, out)
+    let captured = Captured::read(arguments, registry)?;
+    let now = moment(arguments)?;
+    let snapshot = captured.snapshot(now);
+    let decision = captured.decide(&snapshot, registry, now)?;
+    if arguments.json {
+        for problem in &snapshot.problems {
+            super::say(&format!("problem {}: {}", problem.code, problem.detail));
+        }
+        writeln!(out, "{}", serde_json::to_string_pretty(&decision)?)?;
+    } else {
+        decision_text::print(&decision, &snapshot, out)?;
+    }
+    Ok(())
 }
 
 impl Captured {
-    fn read(arguments: &DecideArguments, policies: &dyn PolicyCatalog) -> anyhow::Result<Self> {
-        let path = &arguments.gcs_reply;
-        let bytes = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    fn read(arguments: &DecideArguments, registry: &Registry) -> anyhow::Result<Self> {
         let config = match &arguments.config {
-            Some(path) => check::load(path, policies)?,
+            Some(path) => check::load(path, registry)?,
             None => Config::default(),
         };
+        let mut clusters = manifest::ray_clusters(&arguments.raycluster)?;
+        let (Some(raycluster), true) = (clusters.pop(), clusters.is_empty()) else {
+            let path = arguments.raycluster.display();
+            anyhow::bail!("`{path}` holds several RayClusters; expected the one to decide for");
+        };
         Ok(Self {
-            gcs_reply: from_base64(&bytes).unwrap_or(bytes),
-            raycluster: object(&arguments.raycluster)?,
-            pods: list(object(&arguments.pods)?),
+            state: state(&arguments.gcs_reply)?,
+            raycluster,
+            pods: manifest::pods(&arguments.pods)?,
             config,
         })
     }
-}
 
-fn object(path: &std::path::Path) -> anyhow::Result<Value> {
-    let text = check::read(path)?;
-    serde_saphyr::from_str(&text).with_context(|| format!("`{}` is not YAML", path.display()))
-}
-
-/// Returns the items of a `PodList`, of a plain list, or the one pod.
-fn list(value: Value) -> Vec<Value> {
-    match value {
-        Value::Array(items) => items,
-        Value::Object(mut map) => match map.remove("items") {
-            Some(Value::Array(items)) => items,
-            _ => vec![Value::Object(map)],
-        },
-        _ => Vec::new(),
+    /// Returns what the sidecar would see if it had read all of this at `now`.
+    #[must_use]
+    pub fn snapshot(&self, now: Timestamp) -> ClusterSnapshot {
+        let mut snapshot = join(&JoinInput {
+            ray: &convert::ray_state(&self.state, now),
+            raycluster: &self.raycluster,
+            pods: &self.pods.iter().collect::<Vec<_>>(),
+            completeness: Completeness {
+                gcs_at: Some(now),
+                pods_at: Some(now),
+                raycluster_at: Some(now),
+            },
+        });
+        self.config.scaling.apply_to(&mut snapshot);
+        snapshot
     }
+
+    /// Returns what the sidecar would decide in its first pass.
+    ///
+    /// # Errors
+    ///
+    /// A chain that does not build.
+    pub fn decide(
+        &self,
+        snapshot: &ClusterSnapshot,
+        registry: &Registry,
+        now: Timestamp,
+    ) -> anyhow::Result<ScaleDecision> {
+        let engine = config::engine(&self.config, registry).map_err(|errors| {
+            let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            check::Refused::new(lines.join("\n"))
+        })?;
+        let mut history = History::default();
+        history.absorb(&Input::Observed(snapshot), now);
+        Ok(engine.decide(snapshot, &history, now))
+    }
+}
+
+/// Returns the moment that was asked for, else this one.
+fn moment(arguments: &DecideArguments) -> anyhow::Result<Timestamp> {
+    let Some(at) = arguments.at else {
+        return Ok(Clock::system().now());
+    };
+    let since = at.duration_since(UNIX_EPOCH);
+    let ms = since
+        .ok()
+        .and_then(|since| i64::try_from(since.as_millis()).ok());
+    ms.map(Timestamp::from_ms).context("--at is before 1970")
+}
+
+/// Returns the state in a captured reply.
+fn state(path: &Path) -> anyhow::Result<ClusterResourceState> {
+    let shown = path.display();
+    let expected = "a GetClusterResourceStateReply, binary or base64";
+    let bytes = bounded(path).with_context(|| format!("cannot read `{shown}`"))?;
+    let bytes = from_base64(&bytes).unwrap_or(bytes);
+    let reply = GetClusterResourceStateReply::decode(bytes.as_slice())
+        .with_context(|| format!("`{shown}` is not {expected}"))?;
+    reply
+        .cluster_resource_state
+        .with_context(|| format!("`{shown}` has no cluster_resource_state; expected {expected}"))
+}
+
+fn bounded(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut file = fs::File::open(path)?.take(REPLY_BYTES_MAX + 1);
+    let length = file.read_to_end(&mut bytes)?;
+    let is_short = u64::try_from(length).is_ok_and(|length| length <= REPLY_BYTES_MAX);
+    anyhow::ensure!(is_short, "longer than {REPLY_BYTES_MAX} bytes");
+    Ok(bytes)
 }
 
 /// Returns the bytes a base64 text stands for; `None` when it is no such text.
@@ -95,23 +176,9 @@ fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn decide(
-    captured: &Captured,
-    _arguments: &DecideArguments,
-    _out: &mut dyn Write,
-) -> anyhow::Result<()> {
-    anyhow::bail!(
-        "this build cannot decide: read {} bytes of the GCS, {} pods",
-        captured.gcs_reply.len(),
-        captured.pods.len()
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
-    use super::{from_base64, list};
+    use super::from_base64;
 
     #[test]
     fn base64_is_told_from_bytes() {
@@ -126,13 +193,5 @@ mod tests {
             );
         }
         assert_eq!(from_base64(b"\x0a\x04name"), None);
-    }
-
-    #[test]
-    fn pods_come_as_kubectl_prints_them() {
-        let pod = json!({"kind": "Pod"});
-        for printed in [json!({"items": [pod]}), json!([pod]), pod.clone()] {
-            assert_eq!(list(printed), std::slice::from_ref(&pod));
-        }
     }
 }

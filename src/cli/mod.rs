@@ -7,9 +7,12 @@ mod arguments;
 pub mod argv;
 mod check;
 mod decide;
+mod decision_text;
 mod health;
+mod manifest;
 mod policies;
 mod shell;
+mod understood;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -18,6 +21,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use crate::config::{self, ConfigError};
+use crate::policy::Registry;
 use crate::runtime::supervisor::{self, ChildCommand, EXIT_USAGE, LineForm, Lineage};
 use crate::runtime::{self, RunError};
 
@@ -70,7 +74,8 @@ fn supervise(argv: Vec<OsString>, words: &[String]) -> u8 {
 }
 
 fn execute(command: Command, remarks: Vec<String>, lineage: Lineage) -> anyhow::Result<ExitCode> {
-    let catalog = policies::catalog();
+    // What the config may name; the engine is built from it too.
+    let registry = Registry::default();
     let mut out = io::stdout().lock();
     match command {
         Command::Run(arguments) => {
@@ -80,10 +85,10 @@ fn execute(command: Command, remarks: Vec<String>, lineage: Lineage) -> anyhow::
                 Err(error) => return Ok(refuse(&error.0)),
             };
             (options.remarks, options.lineage) = (remarks, lineage);
-            runtime::run(&options, &catalog)?;
+            runtime::run(&options, &registry)?;
         }
-        Command::Check(arguments) => check::run(&arguments, &catalog, &mut out)?,
-        Command::Decide(arguments) => decide::run(&arguments, &catalog, &mut out)?,
+        Command::Check(arguments) => check::run(&arguments, &registry, &mut out)?,
+        Command::Decide(arguments) => decide::run(&arguments, &registry, &mut out)?,
         Command::Policies(arguments) => policies::run(&arguments, &mut out)?,
         Command::Schema => writeln!(out, "{:#}", config::schema())?,
         Command::Version => out.write_all(arguments::VERSION_TEXT.as_bytes())?,

@@ -118,13 +118,4 @@ mod tests {
         let config = Overrides::default().apply(Config::default());
         assert_eq!(config, Config::default());
     }
-
-    #[test]
-    fn the_file_wins_over_the_raycluster_and_that_over_the_default() {
-        let mut scaling = Config::default().scaling;
-        assert_eq!(scaling.idle_timeout_ms(None), 60_000);
-        assert_eq!(scaling.idle_timeout_ms(Some(5)), 5);
-        scaling.idle_timeout = Some(HumanDuration::from_ms(7));
-        assert_eq!(scaling.idle_timeout_ms(Some(5)), 7);
-    }
 }

@@ -24,7 +24,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 
-pub use chain::engine;
+pub use chain::{chain, engine};
 pub use duration::HumanDuration;
 pub use effective::Overrides;
 pub use environment::{Effect, Environment, Notice, STOCK_VARIABLES, StockVariable};

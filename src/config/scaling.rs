@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::duration::HumanDuration;
+use crate::engine::EngineSettings;
 use crate::model;
 
 /// How the cluster is scaled, apart from the policies.
@@ -15,7 +16,8 @@ pub struct Scaling {
     pub dry_run: bool,
     /// Whether writing is paused; the RayCluster's annotation pauses as well.
     pub paused: bool,
-    /// Idle time after which a replica goes; unset: the RayCluster's `idleTimeoutSeconds`, else 60s.
+    /// Idle time after which a replica goes; unset: the RayCluster's `idleTimeoutSeconds`, else the
+    /// `timeout` of the policy `idle`. A group's own `idleTimeoutSeconds` wins over all of them.
     #[schemars(extend("x-maximum" = "365days"))]
     pub idle_timeout: Option<HumanDuration>,
     /// How fast groups grow; unset: the RayCluster's `upscalingMode`.
@@ -23,7 +25,7 @@ pub struct Scaling {
     /// Age of a source from which nothing is removed on its word.
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1h"))]
     pub stale_after: HumanDuration,
-    /// Whether nodes with GPUs are spared where others would do, as Ray does.
+    /// Whether nodes with GPUs are spared where others would do; `false` switches `gpu_sparing` off.
     pub conserve_gpu_nodes: bool,
 }
 
@@ -34,33 +36,16 @@ impl Default for Scaling {
             paused: false,
             idle_timeout: None,
             upscaling_mode: None,
-            stale_after: HumanDuration::from_secs(15),
+            // One default for both, so that neither can drift.
+            stale_after: HumanDuration::from_ms(EngineSettings::default().stale_after.as_ms()),
             conserve_gpu_nodes: true,
         }
     }
 }
 
 impl Scaling {
-    /// Writes what the config says in place of the RayCluster into a snapshot.
-    pub fn apply_to(&self, snapshot: &mut model::ClusterSnapshot) {
-        if let Some(timeout) = self.idle_timeout {
-            snapshot.idle_timeout_ms = Some(timeout.as_ms());
-        }
-        snapshot.upscaling_mode = self.upscaling_mode(snapshot.upscaling_mode);
-    }
-
-    /// Returns the cluster's idle timeout: the file's, else the RayCluster's, else Ray's 60 s.
-    ///
-    /// Units: milliseconds.
-    #[must_use]
-    pub fn idle_timeout_ms(&self, raycluster: Option<u64>) -> u64 {
-        let file = self.idle_timeout.map(HumanDuration::as_ms);
-        file.or(raycluster).unwrap_or(60_000)
-    }
-
     /// Returns how fast groups may grow: the file's word, else the RayCluster's.
-    #[must_use]
-    pub fn upscaling_mode(&self, raycluster: model::UpscalingMode) -> model::UpscalingMode {
+    pub(super) fn upscaling_mode(&self, raycluster: model::UpscalingMode) -> model::UpscalingMode {
         match self.upscaling_mode {
             None => raycluster,
             Some(UpscalingMode::Conservative) => model::UpscalingMode::Conservative,

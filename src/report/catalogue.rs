@@ -1,7 +1,7 @@
 //! Every metric: its name, kind, labels and meaning, in one list.
 //!
 //! Why one list: the registry is built from it, so nothing can be exported that is not in it, and
-//! `tests/metrics_catalogue.rs` holds a copy, so that a rename shows up in review.
+//! `tests/metrics_catalogue/main.rs` holds a copy, so that a rename shows up in review.
 //!
 //! # Why the stock names are all here
 //!

@@ -1,3 +1,5 @@
+//! Patches as they are sent, operation by operation.
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};

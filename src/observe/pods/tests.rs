@@ -1,3 +1,5 @@
+//! The pod watch against an API server that answers as told.
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
