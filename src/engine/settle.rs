@@ -13,7 +13,7 @@ use crate::policy::PolicyContext;
 
 use super::{Engine, apply};
 
-/// Rounds after the first one; the property tests have never needed more than two.
+/// Rounds after the first one; no generated cluster has needed more than three.
 const ROUNDS_MAX: usize = 6;
 
 pub(super) fn settle(

@@ -195,3 +195,67 @@ fn belongs_to_the_group(name: &str) -> bool {
     let is_of_host_zero = name.starts_with("TPU-") && name.ends_with("-head");
     !(name.starts_with("node:") || is_of_a_placement_group || is_of_host_zero)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{History, Input};
+    use crate::model::{
+        ClusterSnapshot, Labels, Node, NodeKind, NodeStatus, NodeTemplate, ReplicaBounds,
+        ResourceMap, Timestamp, WorkerGroup,
+    };
+
+    fn node() -> Node {
+        Node {
+            name: "w1".into(),
+            node_id: None,
+            kind: NodeKind::Worker,
+            group: "cpu".into(),
+            replica: "w1".into(),
+            host_index: 0,
+            status: NodeStatus::Deleting,
+            total: ResourceMap::new(),
+            available: ResourceMap::new(),
+            labels: Labels::new(),
+            idle_since: None,
+            created_at: None,
+            waiting_reason: String::new(),
+        }
+    }
+
+    fn group() -> WorkerGroup {
+        WorkerGroup {
+            name: "cpu".into(),
+            index: 0,
+            replicas: 0,
+            bounds: ReplicaBounds { min: 0, max: 1 },
+            num_of_hosts: 1,
+            priority: 0,
+            idle_timeout_ms: None,
+            template: NodeTemplate::default(),
+            workers_to_delete: vec!["w1".into(), "strange".into()],
+            has_scale_strategy: true,
+            has_workers_to_delete: true,
+        }
+    }
+
+    #[test]
+    fn names_whose_pods_were_seen_are_told_from_strange_ones() {
+        let mut history = History::default();
+        let mut snapshot = ClusterSnapshot {
+            groups: vec![group()],
+            nodes: vec![node()],
+            ..ClusterSnapshot::default()
+        };
+        history.absorb(&Input::Observed(&snapshot), Timestamp::from_ms(1));
+        snapshot.nodes.clear();
+        history.absorb(&Input::Observed(&snapshot), Timestamp::from_ms(2));
+        assert!(history.named_seen.iter().eq(["w1".into()].iter()));
+        let since = history.listed_without_pod_since.get(&"strange".into());
+        assert_eq!(since, Some(&Timestamp::from_ms(1)));
+        if let Some(group) = snapshot.groups.first_mut() {
+            group.workers_to_delete.clear();
+        }
+        history.absorb(&Input::Observed(&snapshot), Timestamp::from_ms(3));
+        assert!(history.named_seen.is_empty());
+    }
+}

@@ -7,7 +7,7 @@ use crate::model::ResourceDemand;
 
 use super::bucket::{Offer, Pick, STRIDES, fill_existing, largest_fills};
 use super::caps::Usage;
-use super::pool::{Ledger, Pool};
+use super::pool::{Ledger, Pool, Slot};
 use super::queue::Queue;
 use super::state::Trial;
 
@@ -58,13 +58,22 @@ impl Pool {
     #[must_use]
     pub fn place(&self, asks: &[ResourceDemand], ledger: Ledger) -> Placement {
         let mut queue = Queue::new(asks);
-        let offers = self.slots.iter().enumerate().map(|(position, slot)| Offer {
-            position,
-            class: slot.class(ledger),
-            priority: self.priority(slot.group),
-            count: slot.count,
-        });
-        let picks = fill_existing(self, offers, &mut queue);
+        let is_first = |slot: &Slot| slot.is_running || !self.choice.is_running_first;
+        let offer = |(position, slot): (usize, &Slot)| {
+            let priority = self.priority(slot.group);
+            let (class, count) = (slot.class(ledger), slot.count);
+            Offer {
+                position,
+                class,
+                priority,
+                count,
+            }
+        };
+        let slots = || self.slots.iter().enumerate();
+        let first = slots().filter(|(_, slot)| is_first(slot)).map(offer);
+        let mut picks = fill_existing(self, first, &mut queue);
+        let then = slots().filter(|(_, slot)| !is_first(slot)).map(offer);
+        picks.extend(fill_existing(self, then, &mut queue));
         let mut growth = Growth::new(self);
         while !queue.is_empty() && growth.step(&mut queue) {}
         Placement {
@@ -139,13 +148,13 @@ impl<'a> Growth<'a> {
         match exact.max(possible / STRIDES) {
             0 => {
                 self.launch(first, 1, queue);
-                self.to_the_end(&[first]);
+                self.move_to_end(&[first]);
             }
             rounds => {
                 for at in &tied {
                     self.launch(*at, rounds, queue);
                 }
-                self.to_the_end(&tied);
+                self.move_to_end(&tied);
             }
         }
         true
@@ -322,7 +331,7 @@ impl<'a> Growth<'a> {
     }
 
     /// As in Ray a fresh node of a launched group stands behind those of the others.
-    fn to_the_end(&mut self, launched: &[usize]) {
+    fn move_to_end(&mut self, launched: &[usize]) {
         let groups: Vec<usize> = launched
             .iter()
             .filter_map(|at| self.candidates.get(*at))

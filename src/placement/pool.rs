@@ -45,6 +45,7 @@ pub struct Slot {
     pub count: u64,
     /// What was placed on each of them: claim and number of requests.
     pub uses: Vec<(usize, u64)>,
+    pub(super) is_running: bool,
     pub(super) free: usize,
     pub(super) whole: usize,
 }
@@ -253,6 +254,7 @@ impl Pool {
             group,
             count: 1,
             uses: Vec::new(),
+            is_running: node.status == NodeStatus::Running,
             free,
             whole,
         });
@@ -281,6 +283,7 @@ impl Pool {
             group: Some(index),
             count,
             uses: Vec::new(),
+            is_running: false,
             free,
             whole,
         });

@@ -27,6 +27,8 @@ pub struct Choice {
     pub priority: PriorityRule,
     /// Resources that are too dear for requests that do not ask for them.
     pub spare: Vec<String>,
+    /// Whether nodes that run come before nodes that start.
+    pub is_running_first: bool,
 }
 
 /// Rates what a node holds; larger is better.

@@ -135,17 +135,17 @@ impl GroupPlan {
         });
     }
 
-    /// Takes back removals that are only wishes, the last first; returns how many.
-    pub(super) fn take_back(&mut self, most: u32) -> u32 {
-        let mut taken = 0;
-        while taken < most {
+    /// Takes back removals that are only wishes, the last first; returns them.
+    pub(super) fn take_back(&mut self, most: u32) -> Vec<ReplicaRemoval> {
+        let mut taken = Vec::new();
+        for _ in 0..most {
             let idle = |removal: &ReplicaRemoval| removal.cause == RemovalCause::Idle;
             let Some(at) = self.removals.iter().rposition(idle) else {
                 break;
             };
             let removal = self.removals.remove(at);
             self.removed.remove(&removal.replica);
-            taken += 1;
+            taken.push(removal);
         }
         taken
     }

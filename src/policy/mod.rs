@@ -23,6 +23,7 @@ mod maximum;
 mod minimum;
 mod plan;
 mod registry;
+mod running_first;
 mod settings;
 mod stopped;
 mod upscaling_mode;

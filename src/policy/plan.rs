@@ -233,8 +233,20 @@ impl Plan {
         };
         if replicas >= group.target {
             let taken = group.take_back(replicas.saturating_sub(group.target));
-            let to = group.target.saturating_add(taken);
+            let count = u32::try_from(taken.len()).unwrap_or(u32::MAX);
+            let to = group.target.saturating_add(count);
             group.change(&self.author, code, to, "removals taken back");
+            for removal in taken {
+                let (idle_ms, code) = (removal.idle_ms, code.to_owned());
+                self.decision
+                    .kept_idle
+                    .extend(removal.pods.into_iter().map(|pod| KeptIdle {
+                        pod,
+                        group: name.clone(),
+                        code: code.clone(),
+                        idle_ms,
+                    }));
+            }
             let missing = replicas.saturating_sub(to);
             self.update_room(at);
             self.launch(name, missing, code);
@@ -269,7 +281,7 @@ impl Plan {
             if let Some(claim) = self.claims.get(claim).cloned() {
                 let count = if claim.is_whole { 1 } else { count };
                 let (what, class, code) = (claim.what, claim.class, code.to_owned());
-                let detail = format!("{name}: waits for earlier launches");
+                let detail = format!("{name}: held back by {}", self.author);
                 self.unserved(Unserved {
                     what,
                     class,

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     Policy, Stage, constraint, demand, gangs, gpu_sparing, group_priority, idle, maximum, minimum,
-    stopped, upscaling_mode,
+    running_first, stopped, upscaling_mode,
 };
 
 /// Describes a policy: everything but what it does.
@@ -29,6 +29,7 @@ pub struct PolicyEntry {
 static BUILT_IN: &[PolicyEntry] = &[
     group_priority::ENTRY,
     gpu_sparing::ENTRY,
+    running_first::ENTRY,
     stopped::ENTRY,
     minimum::ENTRY,
     maximum::ENTRY,
