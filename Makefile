@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: test tools lint core doc ci build
+.PHONY: test tools lint core doc ci build figures
 
 test: tools
 	$(CARGO) test --no-fail-fast
@@ -30,3 +30,7 @@ ci: tools lint core doc test
 
 build:
 	$(CARGO) build --release --no-default-features --features sidecar
+
+# Measures the program as it goes into the image; the measuring itself needs no optimisation.
+figures: tools build
+	RAYSCALER_TEST_SIDECAR=$(CURDIR)/target/release/rayscaler $(CARGO) bench --profile dev --bench reaction

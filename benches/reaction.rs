@@ -1,7 +1,7 @@
 //! Measures the whole sidecar beside a real Ray head and a real API server:
 //! the time from `.remote()` to the patch, memory, processor time and requests.
 //!
-//! `cargo bench --bench reaction`; the worker pods never run, so that nothing but the sidecar and
+//! `make figures`; the worker pods never run, so that nothing but the sidecar and
 //! Ray is measured. Times are taken by one clock on one machine: the driver's before the call, ours when
 //! a watch shows the patch.
 
@@ -91,33 +91,57 @@ async fn main() {
 
 async fn start() -> World {
     // Pods that no node takes stay Pending, as capacity that is on its way.
-    let group = Group::new("small")
-        .replicas(0, 0, 500)
-        .set("/template/spec/nodeSelector", serde_json::json!({"no": "where"}));
-    World::start(Manifest::new("c").autoscaler("v2").group(group), Options::default()).await
+    let group = Group::new("small").replicas(0, 0, 500).set(
+        "/template/spec/nodeSelector",
+        serde_json::json!({"no": "where"}),
+    );
+    World::start(
+        Manifest::new("c").autoscaler("v2").group(group),
+        Options::default(),
+    )
+    .await
 }
 
 async fn reactions(world: &World, kind: &str) -> Vec<f64> {
     let api = world.cluster.api();
-    let mut changes = watcher(api, watcher::Config::default()).default_backoff().applied_objects().boxed();
+    let mut changes = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .applied_objects()
+        .boxed();
     let samples = SAMPLES.to_string();
-    let driver = world.pods.driver(DRIVER, &world.gcs_port()).arg(kind).arg(&samples).arg("7").start();
+    let driver = world
+        .pods
+        .driver(DRIVER, &world.gcs_port())
+        .arg(kind)
+        .arg(&samples)
+        .arg("7")
+        .start();
     let mut seen: BTreeMap<u64, f64> = BTreeMap::new();
     let all = async {
         while (seen.len() as u64) < SAMPLES as u64 {
-            let Some(Ok(object)) = changes.next().await else { continue };
+            let Some(Ok(object)) = changes.next().await else {
+                continue;
+            };
             let at = wall_ms();
-            let replicas = object.data["spec"]["workerGroupSpecs"][0]["replicas"].as_u64().unwrap_or(0);
+            let replicas = object.data["spec"]["workerGroupSpecs"][0]["replicas"]
+                .as_u64()
+                .unwrap_or(0);
             let first = seen.last_key_value().map_or(0, |(last, _)| *last) + 1;
             for replica in first..=replicas {
                 seen.insert(replica, at);
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(180), all).await.expect("every demand is answered");
+    tokio::time::timeout(Duration::from_secs(180), all)
+        .await
+        .expect("every demand is answered");
     let log = driver.log_tail();
-    let made = log.lines().filter_map(|line| line.strip_prefix("MADE ")?.trim().parse::<f64>().ok());
-    made.zip(seen.values()).map(|(made, seen)| seen - made * 1000.0).collect()
+    let made = log
+        .lines()
+        .filter_map(|line| line.strip_prefix("MADE ")?.trim().parse::<f64>().ok());
+    made.zip(seen.values())
+        .map(|(made, seen)| seen - made * 1000.0)
+        .collect()
 }
 
 /// Starts a second sidecar, in a dry run, beside the first.
@@ -126,7 +150,7 @@ async fn startup(world: &World, out: &mut impl Write) {
     for _ in 0..10 {
         let port = support::free_port();
         let began = wall_ms();
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_rayscaler"));
+        let mut command = tokio::process::Command::new(world::sidecar());
         let kubeconfig = world.kubeconfig().await;
         command
             .args(["run", "--dry-run", "--cluster-name=c"])
@@ -137,7 +161,12 @@ async fn startup(world: &World, out: &mut impl Write) {
         let began = wall_ms().max(began);
         let mut child = command.spawn().unwrap();
         let url = format!("http://127.0.0.1:{port}/readyz");
-        while reqwest::get(&url).await.map(|reply| reply.status().as_u16()).unwrap_or(0) != 200 {
+        while reqwest::get(&url)
+            .await
+            .map(|reply| reply.status().as_u16())
+            .unwrap_or(0)
+            != 200
+        {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         times.push(wall_ms() - began);
@@ -147,34 +176,59 @@ async fn startup(world: &World, out: &mut impl Write) {
         drop(child.wait().await);
     }
     times.sort_by(f64::total_cmp);
-    writeln!(out, "start to first decision p50={:.0}ms max={:.0}ms n=10", times[5], times[9]).unwrap();
+    writeln!(
+        out,
+        "start to first decision p50={:.0}ms max={:.0}ms n=10",
+        times[5], times[9]
+    )
+    .unwrap();
 }
 
 /// Watches the idle sidecar for a minute.
 async fn idle(world: &World, out: &mut impl Write) {
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let before = (counters(&world.metrics().await), cpu_seconds(&world.cluster.namespace));
+    let before = (
+        counters(&world.metrics().await),
+        cpu_seconds(&world.cluster.namespace),
+    );
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let after = (counters(&world.metrics().await), cpu_seconds(&world.cluster.namespace));
+    let after = (
+        counters(&world.metrics().await),
+        cpu_seconds(&world.cluster.namespace),
+    );
     for (name, count) in &after.0 {
         let more = count - before.0.get(name).copied().unwrap_or(0.0);
         writeln!(out, "idle minute: {name} {more}").unwrap();
     }
     writeln!(out, "idle minute: processor {:.3} s", after.1 - before.1).unwrap();
-    let pss: Vec<(String, u64)> = processes(&world.cluster.namespace).iter().map(|pid| (pid.display().to_string(), pss_kib(pid))).collect();
+    let pss: Vec<(String, u64)> = processes(&world.cluster.namespace)
+        .iter()
+        .map(|pid| (pid.display().to_string(), pss_kib(pid)))
+        .collect();
     let total: u64 = pss.iter().map(|(_, kib)| kib).sum();
-    writeln!(out, "resident (PSS) {total} KiB in {} processes {pss:?}", pss.len()).unwrap();
-    let size = std::fs::metadata(env!("CARGO_BIN_EXE_rayscaler")).unwrap().len();
-    writeln!(out, "binary {size} bytes (with the sandbox)").unwrap();
+    writeln!(
+        out,
+        "resident (PSS) {total} KiB in {} processes {pss:?}",
+        pss.len()
+    )
+    .unwrap();
+    let size = std::fs::metadata(world::sidecar()).unwrap().len();
+    writeln!(out, "binary {size} bytes").unwrap();
 }
 
 fn counters(metrics: &str) -> BTreeMap<String, f64> {
     let mut sums = BTreeMap::new();
     for line in metrics.lines() {
-        let Some((name, value)) = line.rsplit_once(' ') else { continue };
-        let is_calls = ["rayscaler_api_calls_total", "rayscaler_gcs_calls_total", "rayscaler_raylet_calls_total"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix));
+        let Some((name, value)) = line.rsplit_once(' ') else {
+            continue;
+        };
+        let is_calls = [
+            "rayscaler_api_calls_total",
+            "rayscaler_gcs_calls_total",
+            "rayscaler_raylet_calls_total",
+        ]
+        .iter()
+        .any(|prefix| name.starts_with(prefix));
         if is_calls {
             *sums.entry(name.to_owned()).or_insert(0.0) += value.parse::<f64>().unwrap_or(0.0);
         }
@@ -189,17 +243,32 @@ fn processes(namespace: &str) -> Vec<PathBuf> {
         let exe = std::fs::read_link(folder.join("exe")).unwrap_or_default();
         let environment = std::fs::read(folder.join("environ")).unwrap_or_default();
         exe.file_name().is_some_and(|name| name == "rayscaler")
-            && environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+            && environment
+                .split(|byte| *byte == 0)
+                .any(|variable| variable == wanted.as_bytes())
     };
-    let folders = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let folders = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
     folders.filter(is_ours).collect()
 }
 
 fn cpu_seconds(namespace: &str) -> f64 {
     let ticks = |folder: &PathBuf| -> f64 {
         let stat = std::fs::read_to_string(folder.join("stat")).unwrap_or_default();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-        let number = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or("")
+            .split_whitespace()
+            .collect();
+        let number = |at: usize| {
+            fields
+                .get(at)
+                .and_then(|field| field.parse::<f64>().ok())
+                .unwrap_or(0.0)
+        };
         number(11) + number(12)
     };
     processes(namespace).iter().map(ticks).sum::<f64>() / 100.0
@@ -208,10 +277,18 @@ fn cpu_seconds(namespace: &str) -> f64 {
 fn pss_kib(folder: &std::path::Path) -> u64 {
     let rollup = std::fs::read_to_string(folder.join("smaps_rollup")).unwrap_or_default();
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
 }
 
-#[expect(clippy::disallowed_methods, reason = "two processes compare wall clocks")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "two processes compare wall clocks"
+)]
 fn wall_ms() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() * 1000.0
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs_f64()
+        * 1000.0
 }

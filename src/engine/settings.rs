@@ -19,8 +19,8 @@ pub struct EngineSettings {
 impl Default for EngineSettings {
     fn default() -> Self {
         Self {
-            // Polls come every 0.1 to 2 s; a node can become busy and idle again in ten seconds.
-            stale_after: HumanDuration::from_ms(10_000),
+            // Polls come every 0.1 to 5 s and may take 5 s to fail: two misses in a row are stale, one is not.
+            stale_after: HumanDuration::from_ms(15_000),
             // The operator acts within 3 s even on 500 names; a watch shows pods within 0.1 s.
             forget_after: HumanDuration::from_ms(5_000),
             settle: true,

@@ -206,6 +206,7 @@ mod tests {
 
     fn node() -> Node {
         Node {
+            raylet_address: None,
             name: "w1".into(),
             node_id: None,
             kind: NodeKind::Worker,

@@ -1,6 +1,7 @@
 //! The running sidecar: what it is started with, and where its parts meet.
 
 pub mod backoff;
+mod connect;
 pub mod controller;
 pub mod courier;
 pub mod options;

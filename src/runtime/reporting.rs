@@ -187,15 +187,14 @@ impl Reporting {
                 self.parts.reports.state_failed();
             }
         }
-        if let Some(status) = outbox.v1_status {
-            if self
+        if let Some(status) = outbox.v1_status
+            && self
                 .parts
                 .letters
                 .try_send(Letter::V1Status(status))
                 .is_err()
-            {
-                self.parts.reports.v1_status_failed();
-            }
+        {
+            self.parts.reports.v1_status_failed();
         }
         if !outbox.kube_events.is_empty() {
             // Events are a courtesy: when the courier is behind, the oldest news are enough.

@@ -1,18 +1,16 @@
 //! Builds the sidecar from its parts and runs it: clock, network and settings come in from here.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::backoff::Backoff;
 use super::controller::{Act, Controller, ControllerSettings, Observe};
 use super::courier::Courier;
 use super::options::RunOptions;
 use super::reporting::{Identity, Reporting, ReportingParts};
 use super::shutdown::{Shutdown, Tasks};
-use super::telemetry::{Telemetry, chain};
+use super::telemetry::Telemetry;
 use crate::act::kube::KubeAct;
 use crate::act::{Applied, DrainSettings, Drainer, SidecarAct, WriteMode};
 use crate::admin::{self, AdminState};
@@ -20,27 +18,19 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::model::{ClusterSnapshot, ScaleDecision, Timestamp};
 use crate::observe::access::Access;
-use crate::observe::cluster::{ClusterName, ClusterWatch, FollowSettings};
+use crate::observe::cluster::ClusterName;
 use crate::observe::pace::PaceLimits;
 use crate::observe::ray::{RaySettings, RaySource, RayUpdate};
 use crate::observe::raylets::RayletBudget;
-use crate::observe::{Observed, PollBounds, RayletSettings, Sources};
-use crate::report::events::{
-    ApiCalled, ChildRestarted, Event, GcsCalled, PermissionsChecked, RayletsCalled, Started,
-};
+use crate::observe::{Observed, RayletSettings, Sources};
+use crate::report::events::{ChildRestarted, Event, Started};
 use crate::report::kube_events::EventTarget;
 use crate::report::{Metrics, Report as Reports, ReportOptions};
-use crate::wire::gcs::{GcsClient, GcsSettings, RayletClient};
-use crate::wire::kube_client::{KubeClient, KubeSettings};
+use crate::wire::gcs::GcsClient;
+use crate::wire::kube_client::KubeClient;
 
 /// The loop turns every few seconds at least; standing still for this long is not slowness.
 const BEAT_AGE_MAX_MS: u64 = 60_000;
-
-/// Between two tries to build a client: what is missing (a token, a file) may appear any moment.
-const CONNECT: Backoff = Backoff {
-    first_ms: 200,
-    max_ms: 5_000,
-};
 
 /// Raylets asked per round for each percent of the time they may take: a call takes 0.2 ms, a round
 /// comes every 100 ms, so one percent would be five; eight leaves room for faster ones.
@@ -194,176 +184,6 @@ impl Builder<'_> {
         );
     }
 
-    async fn connect_kube(&self) -> KubeClient {
-        let metrics = self.metrics.clone();
-        let observer: crate::wire::kube_client::CallObserver = Arc::new(move |verb, status| {
-            let text = if status == 0 {
-                "none".to_owned()
-            } else {
-                status.to_string()
-            };
-            ApiCalled {
-                verb,
-                status: &text,
-            }
-            .emit(&metrics);
-        });
-        let lookup = |name: &str| self.options.variables.get(name).map(str::to_owned);
-        let mut failures = 0;
-        loop {
-            let settings = KubeSettings::read(self.options.kubeconfig.as_deref(), &lookup);
-            let error = match settings {
-                Ok((mut settings, warnings)) => {
-                    settings.request_timeout = self.config.kubernetes.request_timeout.as_std();
-                    for warning in warnings.iter().filter(|_| failures == 0) {
-                        warn!(warning, "kubernetes settings");
-                    }
-                    match KubeClient::connect(&settings, Arc::clone(&observer)).await {
-                        Ok(client) => return client,
-                        Err(error) => chain(&error),
-                    }
-                }
-                Err(error) => chain(&error),
-            };
-            failures += 1;
-            warn!(error, "cannot reach the kubernetes api yet");
-            tokio::time::sleep(Duration::from_millis(CONNECT.delay_ms(failures))).await;
-        }
-    }
-
-    async fn ask_access(&self, kube: &KubeClient, name: &ClusterName) -> Access {
-        let access = match Access::ask(kube, name).await {
-            Ok(access) => access,
-            Err(error) => {
-                warn!(
-                    error = chain(&error),
-                    "cannot ask for our rights, assuming those that KubeRay gives"
-                );
-                Access::default()
-            }
-        };
-        let missing: Vec<(String, String)> = access
-            .missing()
-            .map(|right| (right.verb.to_owned(), right.resource.to_owned()))
-            .collect();
-        PermissionsChecked { missing: &missing }.emit(&self.metrics);
-        access
-    }
-
-    fn watch_cluster(
-        &self,
-        kube: &KubeClient,
-        name: &ClusterName,
-        access: &Access,
-    ) -> ClusterWatch {
-        let (clock, poll) = (self.clock.clone(), &self.config.poll.ray_cluster);
-        let settings = FollowSettings {
-            poll: PollBounds {
-                interval_min_ms: poll.interval_min.as_ms(),
-                interval_max_ms: poll.interval_max.as_ms(),
-            },
-            seed: self.seed(),
-            now: Arc::new(move || clock.now()),
-        };
-        let default_access = Access::default();
-        let access = if self.config.kubernetes.watch_ray_cluster {
-            access
-        } else {
-            &default_access
-        };
-        ClusterWatch::new(kube, name, access, &settings)
-    }
-
-    /// Finds the GCS: the flag, else the RayCluster's port on the loopback address, else the pod's.
-    async fn connect_ray(
-        &self,
-        mut cluster: ClusterWatch,
-    ) -> Result<(GcsClient, RayletClient, ClusterWatch), String> {
-        let metrics = self.metrics.clone();
-        let gcs_observer: crate::wire::gcs::Observer =
-            Arc::new(move |method, status| GcsCalled { method, status }.emit(&metrics));
-        let metrics = self.metrics.clone();
-        let raylet_observer: crate::wire::gcs::Observer = Arc::new(move |method, status| {
-            RayletsCalled {
-                method,
-                status,
-                count: 1,
-            }
-            .emit(&metrics)
-        });
-        let deadline = self.config.ray.deadline.as_std();
-        let clients = |address: &str| -> Result<(GcsClient, RayletClient), String> {
-            let settings = self.gcs_settings(address)?;
-            let raylets = RayletClient::new(settings.auth.clone(), settings.tls.clone())
-                .observed_by(Arc::clone(&raylet_observer))
-                .with_deadline(self.config.poll.raylets.deadline.as_std());
-            let gcs = GcsClient::new(settings).observed_by(Arc::clone(&gcs_observer));
-            Ok((gcs.with_deadline(deadline), raylets))
-        };
-        if let Some(address) = &self.config.ray.gcs_address {
-            let (gcs, raylets) = clients(address)?;
-            return Ok((gcs, raylets, cluster));
-        }
-        let mut told = false;
-        let mut failures = 0;
-        loop {
-            let port = loop {
-                if let Some(raycluster) = cluster.raycluster().current() {
-                    break raycluster.gcs_port();
-                }
-                if let crate::observe::cluster::ClusterChange::Lost(_, error) = cluster.next().await
-                    && !std::mem::replace(&mut told, true)
-                {
-                    warn!(error = chain(&error), "cannot read the raycluster yet");
-                }
-            };
-            let head_ip = cluster
-                .pods()
-                .pods()
-                .find(|pod| pod.node_type == "head" && !pod.pod_ip.is_empty());
-            let hosts = std::iter::once("127.0.0.1".to_owned())
-                .chain(head_ip.map(|pod| pod.pod_ip.clone()));
-            for host in hosts {
-                let address = if host.contains(':') {
-                    format!("[{host}]:{port}")
-                } else {
-                    format!("{host}:{port}")
-                };
-                let (gcs, raylets) = clients(&address)?;
-                if gcs.refresh_cluster_id().await.is_ok() {
-                    info!(address, "found the gcs");
-                    return Ok((gcs, raylets, cluster));
-                }
-            }
-            if failures == 0 {
-                info!(port, "waiting for the gcs");
-            }
-            failures += 1;
-            let pause =
-                tokio::time::sleep(Duration::from_millis(CONNECT.delay_ms(failures).min(1_000)));
-            tokio::pin!(pause);
-            // The watch goes on meanwhile: the port or the pod's address may change.
-            loop {
-                tokio::select! {
-                    biased;
-                    () = &mut pause => break,
-                    _ = cluster.next() => {}
-                }
-            }
-        }
-    }
-
-    fn gcs_settings(&self, address: &str) -> Result<GcsSettings, String> {
-        let lookup = |name: &str| self.options.variables.get(name).map(str::to_owned);
-        GcsSettings::from_environment(address, &lookup).map_err(|errors| {
-            errors
-                .iter()
-                .map(|error| chain(error))
-                .collect::<Vec<_>>()
-                .join("; ")
-        })
-    }
-
     fn reporting(
         &self,
         (admin, access): (&Arc<AdminState>, &Access),
@@ -420,7 +240,7 @@ impl Builder<'_> {
     }
 
     /// Differs between sidecars, so that they do not come back all at once; not a secret.
-    fn seed(&self) -> u64 {
+    pub(super) fn seed(&self) -> u64 {
         let now = self.clock.now().as_ms().unsigned_abs();
         now.rotate_left(17) ^ u64::from(std::process::id())
     }

@@ -74,7 +74,7 @@ impl World {
         env.insert("AUTOSCALER_METRIC_PORT".to_owned(), admin_port.to_string());
         let programs = Programs {
             ray: options.ray.programs(),
-            sidecar: Some(PathBuf::from(env!("CARGO_BIN_EXE_rayscaler"))),
+            sidecar: Some(sidecar()),
             env,
         };
         let pods = RealPods::new(api, programs);
@@ -119,7 +119,9 @@ impl World {
     /// Writes a kubeconfig with the rights of the sidecar and returns its path.
     pub async fn kubeconfig(&self) -> PathBuf {
         let api = KubeApi::shared().await;
-        let token = api.sidecar_token(&self.cluster.namespace, &self.cluster.name).await;
+        let token = api
+            .sidecar_token(&self.cluster.namespace, &self.cluster.name)
+            .await;
         api.kubeconfig_for(&token)
     }
 
@@ -262,6 +264,12 @@ impl World {
         })
         .await;
     }
+}
+
+/// Returns the program under test: what cargo built, or another build of it by path.
+pub fn sidecar() -> PathBuf {
+    let built = support::env("RAYSCALER_TEST_SIDECAR");
+    PathBuf::from(built.unwrap_or_else(|| env!("CARGO_BIN_EXE_rayscaler").to_owned()))
 }
 
 fn gcs(port: &str) -> GcsClient {

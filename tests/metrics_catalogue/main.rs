@@ -247,7 +247,6 @@ fn run_scenario(metrics: &Metrics) {
 }
 
 fn emit_events(metrics: &Metrics) {
-    let ms = Duration::from_millis(2);
     Started {
         version: "1.2.3",
         is_dry_run: true,
