@@ -218,7 +218,7 @@ unserved 1 x {CPU: 64}: infeasible: small: CPU 64 > 2; rare: CPU 64 > 2
 unserved 2 x {small: 1}: at_maximum: small: at maxReplicas 3; rare: small 1 > 0
 infeasible in every group: tasks or actors of {CPU: 64}
 kept idle: `demo-rare-b` of group `rare`, idle for 20s: idle_timeout
-next check at 2026-11-25T10:00:10.001Z
+next check at 2026-11-25T10:00:15.001Z
 ";
     assert_eq!(success(&words(&files.decide(reply()))), expected);
     assert_eq!(success(&words(&files.decide(base64(&reply())))), expected);
