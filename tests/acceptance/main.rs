@@ -11,4 +11,7 @@
 mod support;
 
 mod basics;
+mod gangs;
+mod groups;
+mod limits;
 mod world;
