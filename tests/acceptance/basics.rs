@@ -22,6 +22,8 @@ async fn actors_come_and_go(version: &str, ray: RayVersion) {
     world.desired(0).await;
     world.pods_of("small", 0).await;
     world.nothing_named().await;
+    let log = world.sidecar_log();
+    assert_eq!(log.matches("drain accepted").count(), 2, "{log}");
     world.end().await;
 }
 

@@ -14,4 +14,6 @@ mod basics;
 mod gangs;
 mod groups;
 mod limits;
+mod operation;
+mod reports;
 mod world;

@@ -252,6 +252,11 @@ impl World {
         running.log_tail()
     }
 
+    /// Returns a log of Ray's, by its path below the head's log folder.
+    pub fn ray_log(&self, path: &str) -> String {
+        self.pods.ray_log(&self.gcs_port, path)
+    }
+
     /// Waits until `replicas` of the group at `index` is this.
     pub async fn replicas(&self, index: usize, replicas: i64) {
         let what = format!("replicas {replicas} of group {index}");
@@ -271,9 +276,15 @@ impl World {
         self.cluster.get().await["spec"]["workerGroupSpecs"][index].clone()
     }
 
-    /// Returns the sidecar's metrics.
-    pub async fn metrics(&self) -> String {
-        self.admin("metrics").await
+    /// Returns the object's generation, which every change of its `spec` raises.
+    pub async fn generation(&self) -> i64 {
+        let object = self.cluster.get().await;
+        object["metadata"]["generation"].as_i64().unwrap()
+    }
+
+    /// Returns the last decision with what came of it; null before the first.
+    pub async fn decided(&self) -> Value {
+        serde_json::from_str(&self.admin("v1/decision").await).unwrap_or_default()
     }
 
     /// Returns what the admin port answers.

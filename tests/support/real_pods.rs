@@ -96,6 +96,12 @@ impl RealPods {
         std::fs::read_to_string(self.log_file(pod, container)).unwrap_or_default()
     }
 
+    /// Returns a log of Ray's, by its path below the log folder of the head whose GCS has this port.
+    pub fn ray_log(&self, port: &str, path: &str) -> String {
+        let folder = self.shared.folder.join(port).join("session_latest/logs");
+        std::fs::read_to_string(folder.join(path)).unwrap_or_default()
+    }
+
     /// Returns the process id of a pod's main container, once it runs.
     pub fn pid(&self, uid: &str) -> Option<u32> {
         self.shared
