@@ -26,7 +26,7 @@ core:
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 
-ci: tools lint core doc test
+ci: tools lint core test
 
 build:
 	$(CARGO) build --release --no-default-features --features sidecar

@@ -11,4 +11,9 @@
 mod support;
 
 mod basics;
+mod gangs;
+mod groups;
+mod limits;
+mod operation;
+mod reports;
 mod world;

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rayscaler::embedded::pods;
+use rayscaler::wire::gcs::ray::rpc::autoscaler::{NodeState, NodeStatus};
 use rayscaler::wire::gcs::{GcsClient, GcsSettings};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
@@ -25,6 +26,19 @@ const WORLDS_AT_ONCE: usize = 2;
 /// The users' script.
 const DRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/ray/acceptance.py");
 
+/// A node with a raylet that has work.
+const RUNNING: i32 = NodeStatus::Running as i32;
+
+/// A node that the GCS has given up.
+const DEAD: i32 = NodeStatus::Dead as i32;
+
+/// Returns a cluster without groups that removes nodes after this many seconds without work.
+pub(crate) fn cluster(version: &str, idle_timeout: u32) -> Manifest {
+    Manifest::new("c")
+        .set("/spec/autoscalerOptions/idleTimeoutSeconds", idle_timeout)
+        .autoscaler(version)
+}
+
 /// How a world differs from the usual one.
 pub(crate) struct Options {
     /// Ray's version.
@@ -33,6 +47,22 @@ pub(crate) struct Options {
     pub env: BTreeMap<String, String>,
     /// Whether a busy worker may be named (a lowered maximum does that).
     pub may_name_busy: bool,
+}
+
+impl Options {
+    /// Returns the usual world, but with this Ray.
+    pub fn on(ray: RayVersion) -> Self {
+        Self {
+            ray,
+            ..Self::default()
+        }
+    }
+
+    /// Sets a variable in every container and in every client.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
 }
 
 impl Default for Options {
@@ -56,6 +86,7 @@ pub(crate) struct World {
     /// Where the sidecar serves metrics.
     pub admin_port: u16,
     gcs_port: String,
+    env: BTreeMap<String, String>,
     stand_ins: Option<StandIns>,
     guard: Option<JoinHandle<()>>,
     named_busy: Arc<Mutex<Vec<String>>>,
@@ -82,13 +113,15 @@ impl World {
         settings.first_address = RealPods::first_address();
         let stand_ins = StandIns::start_on(api, settings, pods.clone()).await;
         let gcs_port = support::free_port().to_string();
-        let manifest = manifest.head_param("port", &gcs_port);
+        let manifest = manifest
+            .head_param("port", &gcs_port)
+            .set("/spec/rayVersion", options.ray.number());
         let cluster = stand_ins.create(&manifest).await;
         let head = cluster.wait_for_pods("headgroup", 1).await.remove(0);
         let named_busy = Arc::default();
         let guard = tokio::spawn(watch_names(
             cluster.clone(),
-            gcs_port.clone(),
+            gcs(&gcs_port, &options.env),
             Arc::clone(&named_busy),
         ));
         let world = Self {
@@ -97,6 +130,7 @@ impl World {
             head,
             admin_port,
             gcs_port,
+            env: options.env,
             stand_ins: Some(stand_ins),
             guard: (!options.may_name_busy).then_some(guard),
             named_busy,
@@ -108,7 +142,7 @@ impl World {
 
     /// Returns a client of the head's GCS.
     pub fn gcs(&self) -> GcsClient {
-        gcs(&self.gcs_port)
+        gcs(&self.gcs_port, &self.env)
     }
 
     /// Returns the port of the head's GCS.
@@ -176,6 +210,67 @@ impl World {
         .await
     }
 
+    /// Returns the pods that are named for removal.
+    pub async fn named(&self) -> BTreeSet<String> {
+        named_in(&self.cluster.get().await)
+    }
+
+    /// Waits until no pod is named for removal any more.
+    pub async fn nothing_named(&self) {
+        self.eventually("an empty workersToDelete", || async {
+            self.named().await.is_empty().then_some(())
+        })
+        .await;
+    }
+
+    /// Returns the nodes that the GCS has not given up, those that drain among them.
+    pub async fn nodes(&self) -> Vec<NodeState> {
+        let reply = self.gcs().get_cluster_resource_state().await;
+        let state = reply.unwrap_or_default().cluster_resource_state;
+        let mut nodes = state.unwrap_or_default().node_states;
+        nodes.retain(|node| node.status != DEAD);
+        nodes
+    }
+
+    /// Waits until this many of a group's nodes have had no work for so long.
+    pub async fn idle_for(&self, group: &str, count: usize, time: Duration) {
+        let what = format!("{count} nodes of {group} without work for {time:?}");
+        let time = i64::try_from(time.as_millis()).unwrap();
+        self.eventually(&what, || async {
+            let nodes = self.nodes().await;
+            let idle = nodes
+                .iter()
+                .filter(|node| node.ray_node_type_name == group && node.idle_duration_ms >= time);
+            (idle.count() == count).then_some(())
+        })
+        .await;
+    }
+
+    /// Changes a member of the group at `index`, as a user does.
+    pub async fn set_group(&self, index: usize, member: &str, value: i64) {
+        let path = format!("/spec/workerGroupSpecs/{index}/{member}");
+        self.cluster
+            .patch(json!([{"op": "add", "path": path, "value": value}]))
+            .await;
+    }
+
+    /// Runs one of Ray's command line tools and returns what it printed.
+    pub async fn ray(&self, arguments: &[&str]) -> String {
+        let mut program = self.pods.ray_tool(&self.gcs_port);
+        for argument in arguments {
+            program = program.arg(*argument);
+        }
+        let running = program.start();
+        let code = running.wait(Duration::from_secs(120)).await;
+        assert_eq!(code, Some(0), "{arguments:?}: {}", running.log_tail());
+        running.log_tail()
+    }
+
+    /// Returns a log of Ray's, by its path below the head's log folder.
+    pub fn ray_log(&self, path: &str) -> String {
+        self.pods.ray_log(&self.gcs_port, path)
+    }
+
     /// Waits until `replicas` of the group at `index` is this.
     pub async fn replicas(&self, index: usize, replicas: i64) {
         let what = format!("replicas {replicas} of group {index}");
@@ -195,9 +290,15 @@ impl World {
         self.cluster.get().await["spec"]["workerGroupSpecs"][index].clone()
     }
 
-    /// Returns the sidecar's metrics.
-    pub async fn metrics(&self) -> String {
-        self.admin("metrics").await
+    /// Returns the object's generation, which every change of its `spec` raises.
+    pub async fn generation(&self) -> i64 {
+        let object = self.cluster.get().await;
+        object["metadata"]["generation"].as_i64().unwrap()
+    }
+
+    /// Returns the last decision with what came of it; null before the first.
+    pub async fn decided(&self) -> Value {
+        serde_json::from_str(&self.admin("v1/decision").await).unwrap_or_default()
     }
 
     /// Returns what the admin port answers.
@@ -272,41 +373,28 @@ pub fn sidecar() -> PathBuf {
     PathBuf::from(built.unwrap_or_else(|| env!("CARGO_BIN_EXE_rayscaler").to_owned()))
 }
 
-fn gcs(port: &str) -> GcsClient {
-    GcsClient::new(GcsSettings::plain(format!("127.0.0.1:{port}")))
+fn gcs(port: &str, env: &BTreeMap<String, String>) -> GcsClient {
+    let lookup = |name: &str| env.get(name).cloned();
+    let settings = GcsSettings::from_environment(&format!("127.0.0.1:{port}"), &lookup);
+    GcsClient::new(settings.unwrap())
 }
 
 /// Notes every pod that comes into a `workersToDelete` while its raylet, alive in the last look before, had work.
-async fn watch_names(cluster: Cluster, gcs_port: String, named_busy: Arc<Mutex<Vec<String>>>) {
-    let gcs = gcs(&gcs_port);
+async fn watch_names(cluster: Cluster, gcs: GcsClient, named_busy: Arc<Mutex<Vec<String>>>) {
     let mut known = BTreeSet::new();
     let mut busy = BTreeSet::new();
     loop {
         let object = cluster.get().await;
-        let groups = object["spec"]["workerGroupSpecs"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        let names: BTreeSet<String> = groups
-            .iter()
-            .flat_map(|group| {
-                group["scaleStrategy"]["workersToDelete"]
-                    .as_array()
-                    .cloned()
-                    .unwrap_or_default()
-            })
-            .filter_map(|name| name.as_str().map(str::to_owned))
-            .collect();
+        let names = named_in(&object);
         for name in names.difference(&known).filter(|name| busy.contains(*name)) {
             named_busy.lock().unwrap().push(name.clone());
         }
         known = names;
         if let Ok(reply) = gcs.get_cluster_resource_state().await {
             let nodes = reply.cluster_resource_state.unwrap_or_default().node_states;
-            // Busy: something but the node's own marks is taken.
             busy = nodes
                 .iter()
-                .filter(|node| node.status == 1 && has_work(node))
+                .filter(|node| node.status == RUNNING && has_work(node))
                 .map(|node| node.instance_id.clone())
                 .collect();
         }
@@ -314,7 +402,20 @@ async fn watch_names(cluster: Cluster, gcs_port: String, named_busy: Arc<Mutex<V
     }
 }
 
-fn has_work(node: &rayscaler::wire::gcs::ray::rpc::autoscaler::NodeState) -> bool {
+/// Returns the pods that all groups name for removal.
+fn named_in(object: &Value) -> BTreeSet<String> {
+    let groups = object["spec"]["workerGroupSpecs"].as_array();
+    let lists = groups
+        .into_iter()
+        .flatten()
+        .filter_map(|group| group["scaleStrategy"]["workersToDelete"].as_array());
+    lists
+        .flatten()
+        .filter_map(|name| name.as_str().map(str::to_owned))
+        .collect()
+}
+
+fn has_work(node: &NodeState) -> bool {
     node.total_resources.iter().any(|(name, total)| {
         let available = node.available_resources.get(name).copied().unwrap_or(0.0);
         name != "object_store_memory" && available + 1e-6 < *total

@@ -96,6 +96,12 @@ impl RealPods {
         std::fs::read_to_string(self.log_file(pod, container)).unwrap_or_default()
     }
 
+    /// Returns a log of Ray's, by its path below the log folder of the head whose GCS has this port.
+    pub fn ray_log(&self, port: &str, path: &str) -> String {
+        let folder = self.shared.folder.join(port).join("session_latest/logs");
+        std::fs::read_to_string(folder.join(path)).unwrap_or_default()
+    }
+
     /// Returns the process id of a pod's main container, once it runs.
     pub fn pid(&self, uid: &str) -> Option<u32> {
         self.shared
@@ -109,15 +115,24 @@ impl RealPods {
 
     /// Returns a Python program that runs as a Ray driver of the cluster whose GCS has this port.
     pub fn driver(&self, script: &str, port: &str) -> Program {
+        self.client("python", port).arg("-c").arg(script)
+    }
+
+    /// Returns the `ray` command for the cluster whose GCS has this port.
+    pub fn ray_tool(&self, port: &str) -> Program {
+        self.client("ray", port)
+    }
+
+    fn client(&self, name: &str, port: &str) -> Program {
         let log = self
             .shared
             .folder
-            .join(format!("driver-{}.log", free_port()));
-        Program::new(self.programs.ray.join("python"), log)
-            .arg("-c")
-            .arg(script)
+            .join(format!("client-{}.log", free_port()));
+        let program = Program::new(self.programs.ray.join(name), log)
             .env("RAY_ADDRESS", format!("127.0.0.1:{port}"))
-            .env("PYTHONUNBUFFERED", "1")
+            .env("PYTHONUNBUFFERED", "1");
+        let own = self.programs.env.iter();
+        own.fold(program, |program, (name, value)| program.env(name, value))
     }
 
     fn log_file(&self, pod: &str, container: &str) -> PathBuf {

@@ -41,6 +41,12 @@ def actor(args):
         ray.get([a.ping.remote() for a in actors], timeout=args.timeout)
 
 
+def listen(args):
+    """Makes actors and stays; what Ray tells drivers of the autoscaler is in the output."""
+    actor(args)
+    time.sleep(args.seconds)
+
+
 def kill(args):
     for name in args.names:
         ray.kill(ray.get_actor(name))
@@ -86,7 +92,7 @@ def request(args):
 
 def main():
     parser = argparse.ArgumentParser()
-    commands = [actor, kill, tasks, gang, remove_gang, gang_nodes, request]
+    commands = [actor, listen, kill, tasks, gang, remove_gang, gang_nodes, request]
     parser.add_argument("command", choices=[c.__name__ for c in commands])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--num-cpus", type=float, default=0)
@@ -100,7 +106,7 @@ def main():
     parser.add_argument("--timeout", type=float, default=120)
     parser.add_argument("--no-wait", action="store_true")
     args = parser.parse_args()
-    ray.init(namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+    ray.init(namespace=NAMESPACE, log_to_driver=args.command == "listen", configure_logging=False)
     {c.__name__: c for c in commands}[args.command](args)
 
 
