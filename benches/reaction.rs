@@ -109,13 +109,10 @@ async fn reactions(world: &World, kind: &str) -> Vec<f64> {
         .applied_objects()
         .boxed();
     let samples = SAMPLES.to_string();
-    let driver = world
-        .pods
-        .driver(DRIVER, &world.gcs_port())
-        .arg(kind)
-        .arg(&samples)
-        .arg("7")
-        .start();
+    let made = tempfile::NamedTempFile::new().unwrap();
+    let driver = world.pods.driver(DRIVER, &world.gcs_port());
+    let driver = driver.arg(kind).arg(&samples).arg("7");
+    let _driver = driver.arg(made.path().display().to_string()).start();
     let mut seen: BTreeMap<u64, f64> = BTreeMap::new();
     let all = async {
         while (seen.len() as u64) < SAMPLES as u64 {
@@ -188,12 +185,12 @@ async fn startup(world: &World, out: &mut impl Write) {
 async fn idle(world: &World, out: &mut impl Write) {
     tokio::time::sleep(Duration::from_secs(10)).await;
     let before = (
-        counters(&world.metrics().await),
+        counters(&world.admin("metrics").await),
         cpu_seconds(&world.cluster.namespace),
     );
     tokio::time::sleep(Duration::from_secs(60)).await;
     let after = (
-        counters(&world.metrics().await),
+        counters(&world.admin("metrics").await),
         cpu_seconds(&world.cluster.namespace),
     );
     for (name, count) in &after.0 {

@@ -16,4 +16,5 @@ mod groups;
 mod limits;
 mod operation;
 mod reports;
+#[allow(dead_code, reason = "the benches use more of it")]
 mod world;
