@@ -52,6 +52,10 @@ for i in range(samples):
     time.sleep(random.uniform(0.4, 1.4))
     at = time.time()
     if kind == "task":
+        # Each of a new shape: a driver asks for ten leases of a shape, and tells its raylet of more
+        # only once a second. None of them fits beside another on one processor.
+        kept.append(task.options(num_cpus=0.6 + i / 1000).remote())
+    elif kind == "equal":
         kept.append(task.remote())
     elif kind == "actor":
         kept.append(Actor.remote())
@@ -66,7 +70,7 @@ time.sleep(600)
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let mut out = std::io::stdout();
-    for kind in ["task", "actor", "gang", "request"] {
+    for kind in ["task", "actor", "gang", "request", "equal"] {
         let world = start().await;
         if kind == "task" {
             startup(&world, &mut out).await;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterSnapshot, NodeKind, NodeStatus, NodeTemplate, PodName, ResourceMap, Timestamp,
+    ClusterSnapshot, NodeKind, NodeStatus, NodeTemplate, PodName, Problem, ResourceMap, Timestamp,
     WorkerGroupName,
 };
 
@@ -116,6 +116,23 @@ impl History {
         }
     }
 
+    /// Returns where nodes differ from what the RayCluster promises; what they have is used.
+    #[must_use]
+    pub fn differences(&self) -> Vec<Problem> {
+        let differing = self.learnt.iter().flat_map(|(group, learnt)| {
+            let promised = learnt.derived.resources.iter();
+            let differing = promised.filter(|(name, amount)| learnt.resources.get(name.as_str()) != *amount);
+            differing.map(move |(name, amount)| Problem {
+                code: "nodes_differ".to_owned(),
+                detail: format!(
+                    "group {group}: its nodes have {name} {}, its spec promises {amount}; going by the nodes",
+                    learnt.resources.get(name.as_str()),
+                ),
+            })
+        });
+        differing.collect()
+    }
+
     fn observe(&mut self, snapshot: &ClusterSnapshot, at: Timestamp) {
         let pods: BTreeMap<&PodName, NodeStatus> = snapshot
             .nodes
@@ -198,10 +215,10 @@ fn belongs_to_the_group(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{History, Input};
+    use super::{History, Input, Learnt};
     use crate::model::{
-        ClusterSnapshot, Labels, Node, NodeKind, NodeStatus, NodeTemplate, ReplicaBounds,
-        ResourceMap, Timestamp, WorkerGroup,
+        ClusterSnapshot, Labels, Node, NodeKind, NodeStatus, NodeTemplate, Quantity, ReplicaBounds,
+        ResourceMap, ResourceName, Timestamp, WorkerGroup,
     };
 
     fn node() -> Node {
@@ -258,5 +275,31 @@ mod tests {
         }
         history.absorb(&Input::Observed(&snapshot), Timestamp::from_ms(3));
         assert!(history.named_seen.is_empty());
+    }
+
+    #[test]
+    fn a_node_that_differs_from_its_spec_is_told_and_believed() {
+        let of = |cpus| -> ResourceMap {
+            [(ResourceName::from("CPU"), Quantity::from_whole(cpus))]
+                .into_iter()
+                .collect()
+        };
+        let derived = NodeTemplate {
+            resources: of(4),
+            ..NodeTemplate::default()
+        };
+        let mut history = History::default();
+        assert!(history.differences().is_empty());
+        let learnt = Learnt {
+            derived: derived.clone(),
+            resources: of(2),
+        };
+        history.learnt.insert("small".into(), learnt);
+        assert_eq!(history.template(&"small".into(), &derived).resources, of(2));
+        let told = history.differences();
+        assert_eq!(
+            told[0].detail,
+            "group small: its nodes have CPU 2, its spec promises 4; going by the nodes"
+        );
     }
 }

@@ -222,6 +222,8 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         let settings = self.settings.borrow_and_update().clone();
         if let Some(snapshot) = &mut observed.snapshot {
             settings.scaling.apply_to(snapshot);
+            self.history.absorb(&Input::Observed(snapshot), started_at);
+            snapshot.problems.extend(self.history.differences());
         }
         let Some(snapshot) = &observed.snapshot else {
             let took = PhaseTimes::default();
@@ -236,7 +238,6 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             self.wake_at = self.report.pass(&pass);
             return;
         };
-        self.history.absorb(&Input::Observed(snapshot), started_at);
         let before_decide = self.clock.precise_ms();
         let decision = settings.engine.decide(snapshot, &self.history, started_at);
         let violations = check(snapshot, &self.history, &decision);
