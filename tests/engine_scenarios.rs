@@ -113,7 +113,7 @@ fn actors_come_and_go() {
     let done = waiting.next_check_at.unwrap().min(cluster.now);
     assert_eq!(
         done,
-        now.plus_ms(10_001),
+        now.plus_ms(15_001),
         "the snapshot itself becomes stale first"
     );
     refresh(&mut cluster);
@@ -181,7 +181,7 @@ fn old_knowledge_removes_nothing_and_missing_knowledge_does_nothing() {
         .group(group("cpu4", "CPU=4"))
         .idle("cpu4", "w1", 100);
     let mut stale = cluster.clone().demand("CPU=4", 2);
-    stale.snapshot.completeness.pods_at = Some(stale.now.minus_ms(10_001));
+    stale.snapshot.completeness.pods_at = Some(stale.now.minus_ms(15_001));
     assert_eq!(
         lines(&stale.decide()),
         [
@@ -193,7 +193,7 @@ fn old_knowledge_removes_nothing_and_missing_knowledge_does_nothing() {
     stale.snapshot.demands.clear();
     assert_eq!(lines(&stale.decide()), ["kept w1: stale", "hold stale"]);
     let mut blind = cluster.clone().demand("CPU=4", 2);
-    blind.snapshot.completeness.gcs_at = Some(blind.now.minus_ms(10_001));
+    blind.snapshot.completeness.gcs_at = Some(blind.now.minus_ms(15_001));
     assert_eq!(lines(&blind.decide()), ["hold stale"]);
     blind.snapshot.completeness.gcs_at = None;
     assert_eq!(lines(&blind.decide()), ["hold incomplete"]);
