@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use support::kube::KubeApi;
+use support::ray_venv::RayVersion;
 use support::raycluster::{Group, Manifest};
 use support::real_pods::{Programs, RealPods};
 use support::stand_ins::{StandIns, eventually};
@@ -24,8 +25,7 @@ print('NODES', sorted(node['Resources'].get('X', 0) for node in nodes))
 ";
 
 async fn stand_ins(sidecar: Option<PathBuf>) -> (StandIns, RealPods) {
-    let ray = support::env("RAYSCALER_TEST_RAY_2_60_0");
-    let ray = Path::new(&ray.expect("RAYSCALER_TEST_RAY_2_60_0 names a Ray 2.60.0")).join("bin");
+    let ray = RayVersion::Newest.programs();
     let api = KubeApi::shared().await;
     let runtime = RealPods::new(
         api,
