@@ -244,7 +244,7 @@ fn only_child(parent: u32) -> u32 {
 
 fn killed_children_are_replaced() {
     let parent = Parent::rayscaler();
-    parent.wait_for(&["started", "restarts=0"]);
+    parent.wait_for(&["starting", "restarts=0"]);
     let ends = [
         ("ABRT", "abort"),
         ("SEGV", "fault"),
@@ -266,13 +266,13 @@ fn killed_children_are_replaced() {
             &format!("restarts={count}"),
         ]);
         let last = format!("last_ended_by=\"{cause}\"");
-        parent.wait_for(&["started", &format!("restarts={count}"), &last]);
+        parent.wait_for(&["starting", &format!("restarts={count}"), &last]);
     }
 }
 
 fn sigterm_ends_both() {
     let parent = Parent::rayscaler();
-    parent.wait_for(&["started"]);
+    parent.wait_for(&["starting"]);
     let child = only_child(parent.pid());
     parent.signal("TERM");
     parent.wait_for(&["stopping", "SIGTERM"]);
@@ -288,20 +288,20 @@ fn sigterm_ends_both() {
 
 fn other_signals() {
     let parent = Parent::rayscaler();
-    parent.wait_for(&["started"]);
+    parent.wait_for(&["starting"]);
     for name in ["HUP", "USR1", "USR2", "QUIT", "PIPE", "ALRM"] {
         parent.signal(name);
     }
     signal("KILL", only_child(parent.pid()));
     parent.wait_for(&["cause=kill"]);
-    parent.wait_for(&["started", "restarts=1"]);
+    parent.wait_for(&["starting", "restarts=1"]);
     parent.signal("INT");
     assert_eq!(parent.wait().code(), Some(130));
 }
 
 fn child_dies_with_parent() {
     let parent = Parent::rayscaler();
-    parent.wait_for(&["started"]);
+    parent.wait_for(&["starting"]);
     let child = only_child(parent.pid());
     parent.signal("KILL");
     assert_eq!(parent.wait().code(), None);
