@@ -28,6 +28,7 @@ async fn the_maximum_changes(to: u8, actors: &[&str], options: Options) {
     world.user(&command).await;
     world.replicas(0, 2).await;
     world.pods_of("small", 2).await;
+    world.busy(2).await;
     world.set_group(0, "maxReplicas", to.into()).await;
     world.desired(to.into()).await;
     world.replicas(0, to.into()).await;
@@ -43,7 +44,7 @@ async fn a07_a_raised_maximum_is_used() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a07_a_lowered_maximum_removes_even_a_node_with_work() {
     let options = Options {
-        may_name_busy: true,
+        names_busy: true,
         ..Options::default()
     };
     the_maximum_changes(1, &["one", "two"], options).await;

@@ -1,8 +1,8 @@
 //! What KubeRay's own end-to-end tests of the autoscaler ask for, with real Ray and a real API server.
 //!
 //! Operator and kubelet are the project's stand-ins, or KubeRay's own operator where
-//! `RAYSCALER_TEST_KUBERAY_OPERATOR` names it. In every scenario but the lowered maximum a guard
-//! watches that no worker with work is ever named.
+//! `RAYSCALER_TEST_KUBERAY_OPERATOR` names it. In every scenario a guard watches that no worker with
+//! work is ever named; where a lowered maximum or a user does name one, the guard has to see it.
 
 #![expect(clippy::unwrap_used, reason = "test")]
 #![allow(unreachable_pub, reason = "a test program has no outside")]

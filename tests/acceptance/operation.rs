@@ -79,8 +79,7 @@ async fn a_dry_run_decides_and_writes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_of_others_stay_until_their_pods_are_gone() {
     let options = Options {
-        // The user names one of them.
-        may_name_busy: true,
+        names_busy: true,
         ..Options::default()
     };
     let manifest = cluster("v2", 3).group(Group::new("small"));

@@ -45,8 +45,10 @@ pub(crate) struct Options {
     pub ray: RayVersion,
     /// Environment of every container.
     pub env: BTreeMap<String, String>,
-    /// Whether a busy worker may be named (a lowered maximum does that).
-    pub may_name_busy: bool,
+    /// Whether a worker with work is named, by a lowered maximum or by a user.
+    ///
+    /// Then the guard must have seen it, which shows that the guard sees.
+    pub names_busy: bool,
 }
 
 impl Options {
@@ -70,7 +72,7 @@ impl Default for Options {
         Self {
             ray: RayVersion::Newest,
             env: BTreeMap::new(),
-            may_name_busy: false,
+            names_busy: false,
         }
     }
 }
@@ -88,7 +90,8 @@ pub(crate) struct World {
     gcs_port: String,
     env: BTreeMap<String, String>,
     stand_ins: Option<StandIns>,
-    guard: Option<JoinHandle<()>>,
+    guard: JoinHandle<()>,
+    names_busy: bool,
     named_busy: Arc<Mutex<Vec<String>>>,
     _permit: OwnedSemaphorePermit,
 }
@@ -132,7 +135,8 @@ impl World {
             gcs_port,
             env: options.env,
             stand_ins: Some(stand_ins),
-            guard: (!options.may_name_busy).then_some(guard),
+            guard,
+            names_busy: options.names_busy,
             named_busy,
             _permit: permit,
         };
@@ -246,6 +250,16 @@ impl World {
         .await;
     }
 
+    /// Waits until this many nodes have work.
+    pub async fn busy(&self, count: usize) {
+        let what = format!("{count} nodes with work");
+        self.eventually(&what, || async {
+            let nodes = self.nodes().await;
+            (nodes.iter().filter(|node| has_work(node)).count() == count).then_some(())
+        })
+        .await;
+    }
+
     /// Changes a member of the group at `index`, as a user does.
     pub async fn set_group(&self, index: usize, member: &str, value: i64) {
         let path = format!("/spec/workerGroupSpecs/{index}/{member}");
@@ -347,16 +361,16 @@ impl World {
         if let Some(stand_ins) = self.stand_ins.take() {
             stand_ins.end().await;
         }
-        if let Some(guard) = &self.guard {
-            assert!(!guard.is_finished(), "the guard did not watch to the end");
-            guard.abort();
-            let named = self.named_busy.lock().unwrap().clone();
-            assert!(
-                named.is_empty(),
-                "named while busy: {named:?}\n{}",
-                self.sidecar_log()
-            );
-        }
+        let is_watched = !self.guard.is_finished();
+        assert!(is_watched, "the guard did not watch to the end");
+        self.guard.abort();
+        let named = self.named_busy.lock().unwrap().clone();
+        assert_eq!(
+            !named.is_empty(),
+            self.names_busy,
+            "named while busy: {named:?}\n{}",
+            self.sidecar_log()
+        );
     }
 
     async fn wait_until_ready(&self) {
