@@ -41,6 +41,7 @@ impl Builder<'_> {
         });
         let lookup = |name: &str| self.options.variables.get(name).map(str::to_owned);
         let mut failures = 0;
+        let mut told = String::new();
         loop {
             let settings = KubeSettings::read(self.options.kubeconfig.as_deref(), &lookup);
             let error = match settings {
@@ -57,7 +58,10 @@ impl Builder<'_> {
                 Err(error) => chain(&error),
             };
             failures += 1;
-            warn!(error, "cannot reach the kubernetes api yet");
+            if error != told {
+                warn!(error, "cannot reach the kubernetes api yet");
+                told = error;
+            }
             tokio::time::sleep(Duration::from_millis(CONNECT.delay_ms(failures))).await;
         }
     }

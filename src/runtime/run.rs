@@ -118,7 +118,7 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
 
 fn stopped(signal: io::Result<&'static str>) -> Result<(), RunError> {
     let signal = signal.map_err(RunError::Runtime)?;
-    info!(signal, "stopped");
+    info!(signal, "stopping");
     Ok(())
 }
 
