@@ -1,6 +1,5 @@
 //! Pods as real processes: what the tests of whole clusters stand on.
 
-#![expect(clippy::expect_used, reason = "test")]
 
 mod support;
 
