@@ -109,6 +109,10 @@ impl Drainer {
         let Some(first) = removal.pods.first() else {
             return Drained::default();
         };
+        if hosts.len() < removal.pods.len() && removal.cause == RemovalCause::Idle {
+            // Whoever is not seen cannot be asked, so it cannot have agreed.
+            return refused(first, "not_running", "its pod is not known".to_owned());
+        }
         match removal.cause {
             RemovalCause::Idle => self.drain_idle(snapshot, removal, (first, &hosts)).await,
             RemovalCause::AboveMax => self.preempt(removal, &hosts).await,

@@ -18,6 +18,7 @@ use super::raylet_round::{RayletRound, RayletSettings};
 use crate::clock::{Clock, Limiter};
 use crate::model::{ClusterConstraint, NodeId, Problem, ResourceDemand, Timestamp};
 use crate::wire::gcs::ray::rpc;
+use crate::wire::gcs::ray::rpc::autoscaler;
 use crate::wire::gcs::{GcsClient, GcsError, RayletClient};
 
 /// Holds what the last rounds brought.
@@ -52,6 +53,8 @@ pub struct RayFacts {
     pub raylets_asked: usize,
     /// Raylets whose answer was used in the last round.
     pub raylets_answered: usize,
+    /// Raylets that have not answered for several questions: the GCS speaks for them.
+    pub raylets_silent: usize,
 }
 
 /// Holds what of the polling can be configured.
@@ -154,8 +157,7 @@ impl RaySource {
         )]
         self.pace.replied((took_ms * 1000.0) as u64);
         let received_at = self.clock.now();
-        let reply = reply?.cluster_resource_state.unwrap_or_default();
-        let mut state = convert::ray_state(&reply, received_at);
+        let mut state = convert::ray_state(&state_of(reply?)?, received_at);
         match constraint? {
             Ok(Some(constraint)) => state.constraint = Some(constraint),
             Ok(None) => {}
@@ -240,8 +242,23 @@ impl RaySource {
             interval_ms: self.pace.interval_ms(),
             raylets_asked: self.raylets.asked,
             raylets_answered: self.raylets.answered,
+            raylets_silent: self.raylets.silent(),
         }
     }
+}
+
+/// Returns the state inside a reply.
+///
+/// A reply without one says nothing; to take it for an empty cluster would be to take every node
+/// for gone.
+fn state_of(
+    reply: autoscaler::GetClusterResourceStateReply,
+) -> Result<autoscaler::ClusterResourceState, GcsError> {
+    reply.cluster_resource_state.ok_or(GcsError::Malformed {
+        method: "GetClusterResourceState",
+        encoded_len: 0,
+        source: None,
+    })
 }
 
 fn by_node(reply: &rpc::GetAllResourceUsageReply) -> BTreeMap<NodeId, Vec<ResourceDemand>> {

@@ -21,6 +21,9 @@ const QUIET_FIRST_MS: u64 = 1_000;
 /// ... and at most this long: a network policy does not change every minute.
 const QUIET_LONGEST_MS: u64 = 60_000;
 
+/// A raylet that failed so often in a row is silent, rather than one that missed a question.
+const SILENT_AFTER: u32 = 2;
+
 /// Holds what of asking raylets can be configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RayletSettings {
@@ -147,6 +150,12 @@ impl RayletRound {
                 }
             }
         }
+    }
+
+    /// Returns how many raylets do not answer, whether a question was due to them or not.
+    pub(super) fn silent(&self) -> usize {
+        let silent = |quiet: &&Quiet| quiet.failures >= SILENT_AFTER;
+        self.quiet.values().filter(silent).count()
     }
 
     /// Returns the answers that are better than what the GCS knows.

@@ -142,6 +142,27 @@ impl Event for SourceFailed<'_> {
     }
 }
 
+/// Raylets stopped answering, or all of them answer again.
+#[derive(Debug, Clone, Copy)]
+pub struct RayletsSilent {
+    /// How many do not answer; 0 when it is over.
+    pub count: usize,
+}
+
+impl Event for RayletsSilent {
+    fn emit(&self, metrics: &Metrics) {
+        if self.count == 0 {
+            info!("raylets answer again");
+            return;
+        }
+        metrics.add(MetricId::SourceErrors, &["raylets", "silent"], 1);
+        warn!(
+            count = self.count,
+            "raylets do not answer, going on with the gcs alone for them"
+        );
+    }
+}
+
 /// The GCS is another cluster now.
 #[derive(Debug, Clone, Copy)]
 pub struct GcsReplaced<'a> {

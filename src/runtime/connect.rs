@@ -1,5 +1,6 @@
 //! Finds the API server, the RayCluster and the GCS, and waits for each as long as it takes.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,23 @@ const CONNECT: Backoff = Backoff {
 
 /// The head's containers start together, and people wait for the GCS. Units: milliseconds.
 const GCS_PAUSE_MAX_MS: u64 = 1_000;
+
+/// While waiting, says this often that we wait rather than hang.
+const BEAT_EVERY: Duration = Duration::from_secs(5);
+
+/// Waits for `work`, beating meanwhile: whoever waits for the API server or the GCS is alive, and
+/// to be started again would not bring them sooner.
+pub(super) async fn beating<T>(beat: impl Fn(), work: impl Future<Output = T>) -> T {
+    let mut timer = tokio::time::interval(BEAT_EVERY);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            _ = timer.tick() => beat(),
+        }
+    }
+}
 
 impl Builder<'_> {
     pub(super) async fn connect_kube(&self) -> KubeClient {
@@ -206,5 +224,21 @@ impl Builder<'_> {
                 .collect::<Vec<_>>()
                 .join("; ")
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use super::beating;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_wait_is_not_taken_for_standing_still() {
+        let beats = Cell::new(0);
+        let wait = tokio::time::sleep(Duration::from_secs(600));
+        beating(|| beats.set(beats.get() + 1), wait).await;
+        assert_eq!(beats.get(), 120);
     }
 }

@@ -202,10 +202,15 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             let observed = tokio::select! {
                 biased;
                 () = &mut shutdown => return,
-                Ok(()) = self.settings.changed() => self.observe.next(Some(self.clock.now())).await,
-                observed = self.observe.next(Some(wake_at)) => observed,
+                Ok(()) = self.settings.changed() => None,
+                observed = self.observe.next(Some(wake_at)) => Some(observed),
             };
-            self.pass(observed).await;
+            if let Some(observed) = observed {
+                self.pass(observed).await;
+            } else {
+                // Through the same door, so that the end is heard of while sources are read.
+                self.wake_at = Some(self.clock.now());
+            }
         }
     }
 
@@ -249,6 +254,10 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             self.learn(&applied);
             Some(applied)
         } else {
+            if !decision.is_change() {
+                // Nothing is left to write: whatever failed has been settled.
+                (self.failures, self.quiet_until) = (0, None);
+            }
             None
         };
         let took = PhaseTimes {

@@ -15,7 +15,7 @@ use crate::config::MonitorLog as MonitorLogSettings;
 use crate::model::{ClusterSnapshot, ScaleDecision, Timestamp, WorkerGroupName};
 use crate::observe::SourceError;
 use crate::report::event_log::{EventIds, EventLog, EventSource};
-use crate::report::events::{Event, GcsReplaced, SourceFailed, SourceRead};
+use crate::report::events::{Event, GcsReplaced, RayletsSilent, SourceFailed, SourceRead};
 use crate::report::monitor_log::{MonitorLog, log_dir};
 use crate::report::{
     Acted, DrainAnswer, DrainOutcome, Metrics, Outcome, PassReport, Phase, Report as Reports,
@@ -70,6 +70,7 @@ pub struct Reporting {
     /// Whether the GCS has told how many reports it has had.
     is_continued: bool,
     is_greeted: bool,
+    has_silent_raylets: bool,
 }
 
 impl Reporting {
@@ -84,6 +85,7 @@ impl Reporting {
             rechecked_at: Timestamp::default(),
             is_continued: false,
             is_greeted: false,
+            has_silent_raylets: false,
         }
     }
 
@@ -119,6 +121,11 @@ impl Reporting {
             .emit(metrics);
         }
         self.told_errors.clone_from(&pass.observed.errors);
+        let count = pass.observed.ray.raylets_silent;
+        if (count > 0) != self.has_silent_raylets {
+            self.has_silent_raylets = count > 0;
+            RayletsSilent { count }.emit(metrics);
+        }
         if pass.observed.is_gcs_replaced {
             GcsReplaced {
                 session_name: &pass.observed.session_name,

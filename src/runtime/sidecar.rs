@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
+use super::connect::beating;
 use super::controller::{Act, Controller, ControllerSettings, Observe};
 use super::courier::Courier;
 use super::options::RunOptions;
@@ -111,14 +112,19 @@ impl Builder<'_> {
         let admin = self.admin_state();
         let mut tasks = Tasks::default();
         self.serve_admin(&admin, &mut tasks);
-        let kube = self.connect_kube().await;
         let name = ClusterName {
             namespace: options.cluster_namespace.clone(),
             name: options.cluster_name.clone(),
         };
-        let access = self.ask_access(&kube, &name).await;
-        let cluster = self.watch_cluster(&kube, &name, &access);
-        let (gcs, raylets, cluster) = self.connect_ray(cluster).await?;
+        let found = async {
+            let kube = self.connect_kube().await;
+            let access = self.ask_access(&kube, &name).await;
+            let cluster = self.watch_cluster(&kube, &name, &access);
+            let ray = self.connect_ray(cluster).await;
+            (kube, access, ray)
+        };
+        let (kube, access, ray) = beating(|| admin.beat(clock.now()), found).await;
+        let (gcs, raylets, cluster) = ray?;
         let (ray_settings, ray_settings_seen) = watch::channel(ray_settings(self.config));
         let (updates, updates_seen) = watch::channel(RayUpdate::default());
         let source = RaySource::new(

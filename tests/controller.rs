@@ -1,0 +1,266 @@
+//! The loop under virtual time: what is written when, and what holds it back.
+#![expect(clippy::unwrap_used, reason = "test")]
+
+#[path = "support/core/mod.rs"]
+mod core;
+#[path = "support/loop_world.rs"]
+mod loop_world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use core::builders::{Cluster, NOW, group};
+use loop_world::{World, done, failed, refused, seen, waiting};
+use rayscaler::config::Config;
+use rayscaler::engine::{ChainEntry, Engine};
+use rayscaler::observe::Observed;
+use rayscaler::policy::{Plan, Policy, PolicyContext, PolicyEntry, Registry, Stage};
+use rayscaler::runtime::controller::ControllerSettings;
+use rayscaler::wire::kube_client::CallError;
+
+#[tokio::test(start_paused = true)]
+async fn each_failure_holds_writing_for_its_time() {
+    let unreachable = || failed(CallError::Unreachable("refused".to_owned()));
+    let limited = |secs| {
+        failed(CallError::RateLimited {
+            status: 429,
+            retry_after: Some(Duration::from_secs(secs)),
+        })
+    };
+    let cases = [
+        (vec![refused(422)], vec![0, 0]),
+        (vec![refused(409)], vec![0, 0]),
+        (vec![refused(404)], vec![0, 0]),
+        (vec![failed(CallError::Timeout)], vec![0, 0]),
+        (
+            vec![failed(CallError::Malformed("eof".to_owned()))],
+            vec![0, 0],
+        ),
+        (
+            vec![refused(422), refused(422), refused(422)],
+            vec![0, 0, 400, 1_200],
+        ),
+        (vec![refused(500), refused(503)], vec![0, 1_000, 2_000]),
+        (vec![unreachable()], vec![0, 1_000]),
+        (vec![refused(401)], vec![0, 1_000]),
+        (vec![limited(7)], vec![0, 7_000]),
+        (vec![limited(86_400)], vec![0, 60_000]),
+        (vec![limited(0)], vec![0, 200]),
+        (vec![refused(403)], vec![0, 5_000]),
+        (vec![refused(413)], vec![0, 5_000]),
+        (vec![refused(400)], vec![0, 5_000]),
+    ];
+    for (answers, acts) in cases {
+        let what = format!("{answers:?}");
+        let world = World::start(answers);
+        world.tell(seen(waiting(3)));
+        world.until(61_000).await;
+        assert_eq!(world.times_of("act 3"), acts, "{what}");
+        world.running.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_every_failure_the_object_is_read_again_before_the_next_try() {
+    let world = World::start(vec![refused(422), refused(500)]);
+    world.tell(seen(waiting(2)));
+    world.until(3_000).await;
+    let expected = [
+        (0, "act 2"),
+        (0, "acted"),
+        (0, "pass"),
+        (0, "read"),
+        (0, "act 2"),
+        (0, "acted"),
+        (0, "pass"),
+        (0, "read"),
+        (0, "pass backing_off"),
+        (1_000, "act 2"),
+        (1_000, "acted"),
+        (1_000, "adopt {\"replicas\":2}"),
+        (1_000, "pass"),
+    ];
+    let expected = expected.map(|(at, text)| (at, text.to_owned()));
+    assert_eq!(world.notes(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn news_during_a_back_off_is_decided_upon_but_not_written() {
+    let world = World::start(vec![refused(403)]);
+    world.tell(seen(waiting(3)));
+    world.until(1_000).await;
+    world.tell(seen(waiting(4)));
+    world.until(1_001).await;
+    assert_eq!(world.times_of("act"), [0, 0]);
+    assert_eq!(world.times_of("pass backing_off"), [0, 1_000]);
+    world.until(5_000).await;
+    assert_eq!(world.times_of("act 4"), [5_000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn back_off_grows_to_half_a_minute_and_starts_anew_after_a_success() {
+    let mut answers: Vec<_> = (0..12).map(|_| refused(500)).collect();
+    answers.push(done(0, 3));
+    answers.push(refused(500));
+    let world = World::start(answers);
+    world.tell(seen(waiting(3)));
+    world.until(400_000).await;
+    let acts = world.times_of("act 3");
+    let pauses: Vec<u64> = acts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let expected = [
+        1_000, 1_000, 1_000, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000, 30_000, 30_000,
+    ];
+    assert_eq!(pauses, expected);
+    world.tell(seen(waiting(5)));
+    world.until(402_000).await;
+    assert_eq!(world.times_of("act 5"), [400_000, 401_000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_somebody_else_settled_is_forgotten() {
+    let world = World::start(vec![refused(500), refused(422)]);
+    world.tell(seen(waiting(3)));
+    world.until(100).await;
+    world.tell(seen(waiting(3).replicas("cpu", 3)));
+    world.until(20_000).await;
+    world.tell(seen(waiting(5).replicas("cpu", 3)));
+    world.until(20_010).await;
+    assert_eq!(world.times_of("act 5"), [20_000, 20_000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_object_that_a_patch_returned_is_what_is_decided_on_next() {
+    let world = World::start(Vec::new());
+    world.tell(seen(waiting(3)));
+    world.until(60_000).await;
+    assert_eq!(world.times_of("adopt {\"replicas\":3}"), [0]);
+    assert_eq!(world.times_of("act"), [0, 0], "{:?}", world.notes());
+    assert!(world.times_of("read").is_empty());
+}
+
+/// Changes a group without saying why, which breaks invariant I8.
+struct Wordless;
+
+impl Policy for Wordless {
+    fn apply(&self, _ctx: PolicyContext<'_>, plan: &mut Plan) {
+        for name in plan.groups() {
+            plan.retarget(&name, 2, "");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_that_breaks_an_invariant_is_not_written() {
+    let registry = Registry::default().register(PolicyEntry {
+        name: "wordless",
+        stage: Stage::Shape,
+        summary: "breaks a rule",
+        build: |_| Ok(Box::new(Wordless)),
+        default_settings: || serde_json::Value::Null,
+        schema: schemars::Schema::default,
+    });
+    let broken = Engine::new(&[ChainEntry::of("wordless")], &registry).unwrap();
+    let mut settings = ControllerSettings::of(&Config::default()).unwrap();
+    settings.engine = Arc::new(broken);
+    let world = World::start_with(Vec::new(), settings);
+    world.tell(seen(waiting(3)));
+    world.until(6_000).await;
+    assert_eq!(world.times_of("pass invariant"), [0, 5_000]);
+    assert!(world.times_of("act").is_empty());
+    world.change_settings(|settings| settings.engine = Arc::new(Engine::default()));
+    world.until(6_001).await;
+    assert_eq!(world.times_of("act 3"), [6_000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn paused_by_annotation_nothing_is_written_and_after_it_at_once() {
+    let world = World::start(Vec::new());
+    let mut paused = waiting(3);
+    paused.snapshot.paused = Some("annotation".to_owned());
+    world.tell(seen(paused));
+    world.until(12_000).await;
+    assert!(world.times_of("act").is_empty());
+    assert_eq!(world.times_of("pass paused"), [0, 5_000, 10_000]);
+    world.tell(seen(waiting(3)));
+    world.until(12_001).await;
+    assert_eq!(world.times_of("act 3"), [12_000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_settings_takes_effect_at_once() {
+    let world = World::start(Vec::new());
+    world.change_settings(|settings| settings.scaling.paused = true);
+    world.tell(seen(waiting(3)));
+    world.until(1_234).await;
+    assert!(world.times_of("act").is_empty());
+    world.change_settings(|settings| settings.scaling.paused = false);
+    world.until(1_235).await;
+    assert_eq!(world.times_of("act 3"), [1_234]);
+    let chain: Vec<ChainEntry> = Vec::new();
+    let nothing = Engine::new(&chain, &Registry::default()).unwrap();
+    world.tell(seen(waiting(7)));
+    world.change_settings(|settings| settings.engine = Arc::new(nothing));
+    world.until(20_000).await;
+    assert!(world.times_of("act 7").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loop_wakes_for_the_next_check_the_report_and_the_heartbeat() {
+    let world = World::start(Vec::new());
+    world.until(11_000).await;
+    assert_eq!(world.times_of("blind pass"), [5_000, 10_000]);
+    *world.report_at.lock().unwrap() = Some(NOW.plus_ms(11_700));
+    // Idle for 59 s; it goes after more than 60.
+    let idle = Cluster::default().group(group("cpu", "CPU=1"));
+    let mut idle = idle.idle("cpu", "w1", 0);
+    idle.node_mut("w1").idle_since = Some(NOW.plus_ms(11_000).minus_ms(59_000));
+    world.tell(seen(idle));
+    world.until(12_000).await;
+    assert_eq!(world.times_of("pass"), [11_000, 11_700]);
+    world.until(12_100).await;
+    assert_eq!(world.times_of("act 0"), [12_001], "{:?}", world.notes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_patch_in_flight_is_finished_before_the_end() {
+    let mut world = World::start(Vec::new());
+    *world.act_takes_ms.lock().unwrap() = 800;
+    world.tell(seen(waiting(3)));
+    world.until(100).await;
+    world.stop();
+    world.until(700).await;
+    assert!(!world.running.is_finished());
+    assert!(world.times_of("acted").is_empty());
+    world.until(900).await;
+    assert_eq!(world.times_of("acted"), [800]);
+    assert!(world.running.is_finished());
+    assert_eq!(world.times_of("pass"), [800]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn told_to_stop_while_nothing_happens_the_loop_returns_at_once() {
+    let mut world = World::start(Vec::new());
+    world.until(100).await;
+    world.stop();
+    world.until(101).await;
+    assert!(world.running.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_loop_remembers_goes_with_the_gcs_it_was_about() {
+    for (is_gcs_replaced, remembered) in [(false, 1), (true, 0)] {
+        let mut world = World::start(Vec::new());
+        let cluster = waiting(3).busy("cpu", "refusing").busy("cpu", "drained");
+        world.tell(seen(cluster.clone()));
+        world.until(1_000).await;
+        assert_eq!(world.times_of("act"), [0, 0], "{:?}", world.notes());
+        let after = cluster.replicas("cpu", 5);
+        world.tell(Observed {
+            is_gcs_replaced,
+            ..seen(after)
+        });
+        world.until(2_000).await;
+        world.stop();
+        assert_eq!(world.running.await.unwrap(), remembered);
+    }
+}
