@@ -11,6 +11,7 @@ test: tools
 tools:
 	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.95 or newer"; exit 1; }
 	@command -v go >/dev/null || { echo "go is missing: install Go 1.26 or newer (it builds etcd and kube-apiserver for the tests)"; exit 1; }
+	@command -v cc >/dev/null || { echo "cc is missing: install a C compiler"; exit 1; }
 	@command -v openssl >/dev/null || { echo "openssl is missing: install it (keys and certificates for the tests)"; exit 1; }
 	@python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' || { echo "python3 with venv is missing: install Python 3.10 to 3.13 with venv (it runs Ray for the tests)"; exit 1; }
 

@@ -232,3 +232,18 @@ async fn it_stops_when_told() {
         .unwrap();
     assert!(TcpStream::connect(port.address).await.is_err());
 }
+
+#[tokio::test]
+async fn only_the_questions_that_were_allowed_are_answered() {
+    let port = Port::start(|state| state.answer_only(vec![admin::Question::Config])).await;
+    port.state.set_config("{}");
+    for (path, status) in [
+        ("/v1/config", 200),
+        ("/v1/decision", 404),
+        ("/v1/snapshot", 404),
+        ("/v1/history", 404),
+        ("/metrics", 200),
+    ] {
+        assert_eq!(port.get(path).await.0, status, "{path}");
+    }
+}

@@ -1,6 +1,5 @@
 //! Pods as real processes: what the tests of whole clusters stand on.
 
-
 mod support;
 
 use rayscaler::embedded::pods;

@@ -1,10 +1,11 @@
 //! The order of one act: drain, then patch with whoever may go.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::drain::Drainer;
+use super::drain::{Drained, Drainer};
 use super::kube::KubeAct;
 use super::{Applied, DryRun, PatchOutcome, patch};
 use crate::model::{ClusterSnapshot, PodName, ScaleDecision};
@@ -18,6 +19,9 @@ pub enum WriteMode {
     DryRun,
 }
 
+/// Healthy raylets answer in 5 ms; demand does not wait for the others.
+const GROWTH_WAITS: Duration = Duration::from_millis(200);
+
 /// Drains and patches.
 #[derive(Debug)]
 pub struct SidecarAct {
@@ -25,17 +29,23 @@ pub struct SidecarAct {
     kube: KubeAct,
     dry_run: DryRun,
     mode: watch::Receiver<WriteMode>,
+    stopping: watch::Receiver<bool>,
 }
 
 impl SidecarAct {
     /// Returns hands that have done nothing.
     #[must_use]
-    pub fn new(drainer: Drainer, kube: KubeAct, mode: watch::Receiver<WriteMode>) -> Self {
+    pub fn new(
+        drainer: Drainer,
+        kube: KubeAct,
+        (mode, stopping): (watch::Receiver<WriteMode>, watch::Receiver<bool>),
+    ) -> Self {
         Self {
             drainer,
             kube,
             dry_run: DryRun::default(),
             mode,
+            stopping,
         }
     }
 
@@ -44,7 +54,14 @@ impl SidecarAct {
         if *self.mode.borrow() == WriteMode::DryRun {
             return self.pretend(snapshot, decision);
         }
-        let drained = self.drainer.drain(snapshot, decision).await;
+        if self.is_stopping() {
+            return Applied::default();
+        }
+        let drained = self.drain(snapshot, decision).await;
+        // An accepted drain cannot be taken back, so its pod is still named; nothing else is written.
+        if self.is_stopping() && drained.accepted.is_empty() {
+            return Applied::default();
+        }
         let patch = match patch::plan(snapshot, decision, &drained.may_go) {
             None => PatchOutcome::Nothing,
             Some(plan) => match self.kube.patch(&plan).await {
@@ -60,6 +77,24 @@ impl SidecarAct {
             refused: drained.refused,
             patch,
         }
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Drains, and does not let growth wait for raylets that do not answer.
+    ///
+    /// A drain that was accepted meanwhile and whose answer was not awaited is seen in the next
+    /// observation: a pod that runs without its raylet is released.
+    async fn drain(&self, snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> Drained {
+        let drain = self.drainer.drain(snapshot, decision);
+        let mut groups = decision.groups.iter();
+        if !groups.any(|group| group.replicas_to > group.replicas_from) {
+            return drain.await;
+        }
+        let drained = tokio::time::timeout(GROWTH_WAITS, drain).await;
+        drained.unwrap_or_default()
     }
 
     /// Records the patch that would be sent if every raylet agreed.

@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-pub use state::{AdminState, Decided, Now, SetLogLevel, Summary};
+pub use state::{AdminState, Decided, Now, Question, SetLogLevel, Summary};
 
 /// Wait before the port is tried again; a stock autoscaler that is about to go may still hold it.
 const BIND_RETRY: Duration = Duration::from_secs(1);
@@ -34,11 +34,18 @@ pub fn router(state: Arc<AdminState>) -> Router {
     let mut router = Router::new()
         .route("/livez", get(handlers::livez))
         .route("/readyz", get(handlers::readyz))
-        .route("/metrics", get(handlers::metrics))
-        .route("/v1/decision", get(handlers::decision))
-        .route("/v1/history", get(handlers::history))
-        .route("/v1/snapshot", get(handlers::snapshot))
-        .route("/v1/config", get(handlers::config));
+        .route("/metrics", get(handlers::metrics));
+    if state.answers(Question::Decision) {
+        router = router
+            .route("/v1/decision", get(handlers::decision))
+            .route("/v1/snapshot", get(handlers::snapshot));
+    }
+    if state.answers(Question::History) {
+        router = router.route("/v1/history", get(handlers::history));
+    }
+    if state.answers(Question::Config) {
+        router = router.route("/v1/config", get(handlers::config));
+    }
     if state.log_level().is_some() {
         router = router.route("/v1/log-level", put(handlers::log_level));
     }

@@ -98,12 +98,24 @@ struct Shown {
     config: Arc<str>,
 }
 
+/// Names what may be asked under `/v1/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// The last decision, and the snapshot it was made from.
+    Decision,
+    /// The decisions before it.
+    History,
+    /// The configuration.
+    Config,
+}
+
 /// Holds what the admin port shows.
 pub struct AdminState {
     metrics: Metrics,
     now: Now,
     readiness: Readiness,
     set_log_level: Option<SetLogLevel>,
+    questions: Vec<Question>,
     shown: Mutex<Shown>,
     renders: Arc<Semaphore>,
     scrapes: Arc<Semaphore>,
@@ -128,12 +140,23 @@ impl AdminState {
             now,
             readiness,
             set_log_level: None,
+            questions: vec![Question::Decision, Question::History, Question::Config],
             shown: Mutex::default(),
             renders: Arc::new(Semaphore::new(RENDERS_MAX)),
             // A place of its own: whoever asks for large snapshots in a row delays no scrape.
             scrapes: Arc::new(Semaphore::new(1)),
             listening: watch::Sender::new(None),
         }
+    }
+
+    /// Answers these questions and no others; without this, all.
+    #[must_use]
+    pub fn answer_only(self, questions: Vec<Question>) -> Self {
+        Self { questions, ..self }
+    }
+
+    pub(super) fn answers(&self, question: Question) -> bool {
+        self.questions.contains(&question)
     }
 
     /// Lets anybody who reaches the port change the log level; only if the configuration says so.

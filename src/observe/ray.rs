@@ -128,7 +128,8 @@ impl RaySource {
     async fn round(&mut self, settings: &RaySettings) -> Result<RayState, GcsError> {
         if self.is_v2.is_none() {
             let flag = self.gcs.internal_kv_get(V2_FLAG.0, V2_FLAG.1).await?;
-            self.is_v2 = Some(flag.as_deref() == Some(b"1"));
+            // An absent key is asked for again: the GCS may answer before it has written it.
+            self.is_v2 = flag.map(|flag| flag == b"1");
         }
         let asked_at_ms = self.clock.precise_ms();
         let chosen = settings
@@ -193,8 +194,9 @@ impl RaySource {
                     self.members.forget();
                 }
                 updates.send_if_modified(|update| {
+                    let has_recovered = update.error.take().is_some();
                     let is_news = restarted
-                        || update.error.take().is_some()
+                        || has_recovered
                         || update
                             .state
                             .as_deref()

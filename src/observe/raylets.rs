@@ -49,10 +49,12 @@ impl Rotation {
         }
         let wanted: [fn(&Candidate) -> bool; 3] = [|c| c.is_head, |c| c.has_driver, |c| c.had_load];
         let mut chosen = BTreeSet::new();
+        // However many are likely, the others have their turn.
+        let likely_max = budget.per_round - (budget.per_round / 4).min(budget.per_round);
         for is_wanted in wanted {
             let some = candidates.iter().filter(|candidate| is_wanted(candidate));
             for candidate in some {
-                if chosen.len() < budget.per_round {
+                if chosen.len() < likely_max {
                     chosen.insert(candidate.node_id);
                 }
             }

@@ -55,6 +55,8 @@ pub struct ReportOptions {
     /// Whether the cluster's drivers and `ray status` speak the first autoscaler's protocol
     /// (KV `__autoscaler_v2_enabled` is not `1`).
     pub is_v1: bool,
+    /// Longest time between two reports to the GCS; `None` takes the default. Units: milliseconds.
+    pub interval_ms: Option<u64>,
     /// Our process.
     pub pid: u32,
     /// What carries messages to drivers; `None` without a log folder.
@@ -100,6 +102,9 @@ impl Report {
     #[must_use]
     pub fn new(metrics: Metrics, mut options: ReportOptions) -> Self {
         let kube_events = options.event_target.take().map(KubeEvents::new);
+        let pacer = options
+            .interval_ms
+            .map_or_else(ReportPacer::default, ReportPacer::every);
         Self {
             metrics,
             options,
@@ -109,7 +114,7 @@ impl Report {
             changes: changes::Changes::default(),
             driver_text: driver_text::DriverText::default(),
             kube_events,
-            pacer: ReportPacer::default(),
+            pacer,
             v1_pacer: Pacer::new(V1_STATUS_INTERVAL_MS),
             is_paused: None,
             is_event_log_failing: false,

@@ -86,6 +86,17 @@ impl Default for ReportPacer {
 }
 
 impl ReportPacer {
+    /// Returns a pacer that reports at least this often, whatever happens.
+    ///
+    /// Units: milliseconds.
+    #[must_use]
+    pub fn every(interval_ms: u64) -> Self {
+        Self {
+            pacer: Pacer::new(interval_ms),
+            ..Self::default()
+        }
+    }
+
     /// Continues above the number that the GCS has (`GetClusterStatus`), and sends again.
     pub fn continue_above(&mut self, version: i64) {
         self.version = self.version.max(version);

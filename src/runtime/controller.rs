@@ -14,7 +14,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::backoff::Backoff;
-use crate::act::{ActError, Applied, NextStep, PatchOutcome};
+use crate::act::{ActError, Applied, NextStep, PatchOutcome, Refusal};
 use crate::clock::Clock;
 use crate::config::{self, Config, Scaling};
 use crate::engine::Engine;
@@ -310,7 +310,9 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         for pod in &applied.drained {
             self.history.absorb(&Input::DrainAccepted(pod), now);
         }
-        for refusal in &applied.refused {
+        // Where nobody was asked, nobody has refused.
+        let asked = |refusal: &&Refusal| !matches!(refusal.code, "stale" | "not_running");
+        for refusal in applied.refused.iter().filter(asked) {
             self.history.absorb(&Input::DrainRefused(&refusal.pod), now);
         }
         match &applied.patch {

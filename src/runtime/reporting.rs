@@ -55,6 +55,8 @@ pub struct ReportingParts {
     pub mode: watch::Receiver<WriteMode>,
     /// The file beside Ray's own logs.
     pub monitor_log: MonitorLogSettings,
+    /// Whether drivers are told what happens.
+    pub may_tell_drivers: bool,
     /// Who we are.
     pub identity: Identity,
 }
@@ -149,7 +151,10 @@ impl Reporting {
                 hostname: identity.hostname.clone(),
                 pid: identity.pid,
             };
-            let event_log = EventLog::new(&folder, source, EventIds::new(identity.seed));
+            let event_log = self
+                .parts
+                .may_tell_drivers
+                .then(|| EventLog::new(&folder, source, EventIds::new(identity.seed)));
             let settings = &self.parts.monitor_log;
             let rotation = Rotation {
                 bytes_max: settings.bytes_max,
@@ -160,7 +165,7 @@ impl Reporting {
                 self.parts.telemetry.attach(Box::new(log.clone()));
             }
             self.monitor_log.clone_from(&monitor_log);
-            self.parts.reports.set_logs(Some(event_log), monitor_log);
+            self.parts.reports.set_logs(event_log, monitor_log);
         }
         if pass.started_at.millis_since(self.rechecked_at) >= RECHECK_MS {
             self.rechecked_at = pass.started_at;

@@ -52,6 +52,12 @@ impl Shutdown {
         (Trigger(sender), Self(receiver))
     }
 
+    /// Returns a receiver that becomes true at the end.
+    #[must_use]
+    pub fn receiver(&self) -> watch::Receiver<bool> {
+        self.0.clone()
+    }
+
     /// Returns whether the end was told; asked before every write.
     #[must_use]
     pub fn is_requested(&self) -> bool {

@@ -137,7 +137,11 @@ impl Builder<'_> {
         let (mode, mode_seen) = watch::channel(mode_of(self.config));
         let drainer = Drainer::new(&gcs, raylets, clock.clone(), drain_settings(self.config));
         let kube_act = KubeAct::new(kube.clone(), &name.namespace, &name.name);
-        let act = SidecarAct::new(drainer, kube_act, mode_seen.clone());
+        let act = SidecarAct::new(
+            drainer,
+            kube_act,
+            (mode_seen.clone(), self.shutdown.receiver()),
+        );
         let reporting = self.reporting((&admin, &access), (gcs, &kube), mode_seen, &mut tasks);
         let (controller_settings, controller_seen) =
             watch::channel(ControllerSettings::of(self.config)?);
@@ -164,6 +168,17 @@ impl Builder<'_> {
             Arc::new(move || clock.now()),
             BEAT_AGE_MAX_MS,
         );
+        let questions = self
+            .config
+            .admin
+            .questions
+            .iter()
+            .map(|question| match question {
+                crate::config::Question::Decision => admin::Question::Decision,
+                crate::config::Question::History => admin::Question::History,
+                crate::config::Question::Config => admin::Question::Config,
+            });
+        let state = state.answer_only(questions.collect());
         if !self.config.admin.log_level_change {
             return Arc::new(state);
         }
@@ -223,6 +238,7 @@ impl Builder<'_> {
             self.metrics.clone(),
             ReportOptions {
                 pid: identity.pid,
+                interval_ms: Some(self.config.report.interval.as_ms()),
                 event_target: may_write_events.then(|| EventTarget {
                     api_version: crate::wire::raycluster::API_VERSION.to_owned(),
                     namespace: self.options.cluster_namespace.clone(),
@@ -241,6 +257,7 @@ impl Builder<'_> {
             deliveries,
             mode,
             monitor_log: self.config.report.monitor_log.clone(),
+            may_tell_drivers: self.config.report.driver_events,
             identity,
         })
     }
