@@ -2,10 +2,16 @@
 
 CARGO ?= cargo
 
-.PHONY: test tools lint core doc ci build figures
+.PHONY: test matrix tools lint core doc ci build figures
 
 test: tools
 	$(CARGO) test --no-fail-fast
+
+# The full matrix: many more generated cases, and the whole run once more with KubeRay's own operator where it is named.
+matrix: tools
+	env -u RAYSCALER_TEST_KUBERAY_OPERATOR -u RAYSCALER_TEST_KUBERAY_CRDS PROPTEST_CASES=20000 $(CARGO) test --no-fail-fast
+	if [ -n "$$RAYSCALER_TEST_KUBERAY_OPERATOR" ]; then $(CARGO) test --no-fail-fast --test operator --test acceptance; \
+	else echo "left out: the run with KubeRay's own operator; set RAYSCALER_TEST_KUBERAY_OPERATOR and RAYSCALER_TEST_KUBERAY_CRDS"; fi
 
 # Says what to install, instead of failing in the middle.
 tools:

@@ -12,6 +12,9 @@ use super::{
     WorkerGroupName,
 };
 
+/// How long a drained raylet may still be reported as running: the GCS hears of it within a second.
+const DRAINED_RUNS_ON_MS: u64 = 10_000;
+
 /// Says what happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input<'a> {
@@ -143,6 +146,12 @@ impl History {
         for memory in [&mut self.drained_at, &mut self.drain_refused_at] {
             memory.retain(|pod, _| pods.contains_key(pod));
         }
+        // A raylet that accepted its drain is gone or draining within a second or two; one that still
+        // runs long after is another one, in a container that was restarted in place.
+        self.drained_at.retain(|pod, drained_at| {
+            let is_running = pods.get(pod) == Some(&NodeStatus::Running);
+            !(is_running && at.millis_since(*drained_at) > DRAINED_RUNS_ON_MS)
+        });
         self.stopped_since
             .retain(|pod, _| pods.get(pod) == Some(&NodeStatus::Stopped));
         for (pod, _) in pods
@@ -301,5 +310,22 @@ mod tests {
             told[0].detail,
             "group small: its nodes have CPU 2, its spec promises 4; going by the nodes"
         );
+    }
+
+    #[test]
+    fn a_raylet_that_runs_long_after_its_drain_is_another_one() {
+        let mut running = node();
+        running.status = NodeStatus::Running;
+        let snapshot = ClusterSnapshot {
+            nodes: vec![running],
+            ..ClusterSnapshot::default()
+        };
+        let mut history = History::default();
+        let at = Timestamp::from_ms;
+        history.absorb(&Input::DrainAccepted(&"w1".into()), at(0));
+        history.absorb(&Input::Observed(&snapshot), at(2_000));
+        assert!(history.drained_at.contains_key(&"w1".into()));
+        history.absorb(&Input::Observed(&snapshot), at(10_001));
+        assert!(history.drained_at.is_empty());
     }
 }
