@@ -8,8 +8,9 @@ async fn status_and_drivers_tell_the_truth(version: &str, log: &str) {
     let manifest = cluster(version, 60).group(Group::new("small"));
     let world = World::start(manifest, Options::default()).await;
     let driver = world.user_starts(&["listen", "one", "--num-cpus=1", "--seconds=600"]);
-    let too_large = world.user_starts(&["listen", "large", "--num-cpus=64", "--no-wait"]);
     world.pods_of("small", 1).await;
+    // Only now: what is told before a driver listens, it never prints.
+    let too_large = world.user_starts(&["listen", "large", "--num-cpus=64", "--no-wait"]);
     let lines = [
         "Adding 1 node(s) of type small.",
         "No available node types can fulfill",
