@@ -117,7 +117,7 @@ pub struct Ray {
     /// Longest wait for one answer of the GCS.
     #[schemars(extend("x-minimum" = "100ms", "x-maximum" = "5m"))]
     pub deadline: HumanDuration,
-    /// Time that a node gets to leave once it has accepted its drain.
+    /// Time that a busy node gets to finish when a lowered `maxReplicas` takes it.
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1h"))]
     pub drain_deadline: HumanDuration,
 }

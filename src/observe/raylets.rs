@@ -142,4 +142,24 @@ mod tests {
         assert_eq!(chosen.len(), 2);
         assert!(chosen.contains(&all[3].node_id) && chosen.contains(&all[5].node_id));
     }
+
+    #[test]
+    fn however_many_are_likely_the_others_have_their_turn() {
+        let budget = RayletBudget {
+            all_up_to: 8,
+            per_round: 8,
+        };
+        let mut all = candidates(60);
+        for candidate in all.iter_mut().take(20) {
+            candidate.had_load = true;
+        }
+        let mut rotation = Rotation::default();
+        let mut seen = BTreeSet::new();
+        for _ in 0..60 {
+            let chosen = rotation.choose(&all, budget);
+            assert_eq!(chosen.len(), 8);
+            seen.extend(chosen);
+        }
+        assert_eq!(seen.len(), 60);
+    }
 }
