@@ -3,15 +3,16 @@
 //! They are clients of the Kubernetes API like the originals, so they work on any API server. They read
 //! no clock and roll no dice: time comes from a [`Now`], names from a seed.
 
+pub mod kube;
 pub mod operator;
 pub mod pods;
 
 use crate::model::Timestamp;
+use ::kube::api::Api;
+use ::kube::runtime::watcher::{Config, Event, watcher};
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff;
-use kube::api::Api;
-use kube::runtime::watcher::{Config, Event, watcher};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ fn kube_time(at: Timestamp) -> Time {
 /// The watcher's own delay after errors is random; a fixed one repeats.
 fn watched<K>(api: Api<K>, config: Config) -> impl Stream<Item = Event<K>> + Send
 where
-    K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: ::kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     watcher(api, config).filter_map(|event| async {
         if event.is_err() {

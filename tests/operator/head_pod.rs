@@ -30,7 +30,7 @@ fn value_of<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
 
 #[tokio::test]
 async fn the_role_is_exactly_what_the_autoscaler_gets() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let cluster = stand_ins.create(&with_canary([])).await;
     let head = head_of(&cluster).await;
     assert_eq!(
@@ -56,7 +56,7 @@ async fn the_role_is_exactly_what_the_autoscaler_gets() {
 
 #[tokio::test]
 async fn the_token_of_the_head_pod_can_do_what_the_role_says_and_no_more() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let cluster = stand_ins.create(&with_canary([])).await;
     let head = head_of(&cluster).await.name_any();
     let token = stand_ins.api.sidecar_token(&cluster.namespace, "c").await;
@@ -100,7 +100,7 @@ async fn the_token_of_the_head_pod_can_do_what_the_role_says_and_no_more() {
 
 #[tokio::test]
 async fn the_autoscaler_comes_after_the_users_containers() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let second = json!({"name": "mine", "image": "busybox"});
     let manifest = with_canary([]).set(
         "/spec/headGroupSpec/template/spec/containers/0/image",
@@ -172,7 +172,7 @@ async fn the_autoscaler_comes_after_the_users_containers() {
 
 #[tokio::test]
 async fn the_version_decides_the_heads_switch_and_the_restart_policy() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let cases = [
         ("v1", Some("false"), "Always"),
         ("v2", Some("true"), "Never"),
@@ -203,7 +203,7 @@ async fn the_version_decides_the_heads_switch_and_the_restart_policy() {
 
 #[tokio::test]
 async fn options_change_the_autoscaler_as_the_user_says() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let options = json!({
         "version": "v2",
         "image": "mine:1",
@@ -239,11 +239,11 @@ async fn options_change_the_autoscaler_as_the_user_says() {
 
 #[tokio::test]
 async fn a_service_account_that_the_user_names_has_to_be_there() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let path = "/spec/headGroupSpec/template/spec/serviceAccountName";
     let manifest = with_canary([Group::new("g").replicas(1, 0, 1)]).set(path, "mine");
     let cluster = stand_ins.create(&manifest).await;
-    crate::refusals::wait_for_event(&cluster, "AutoscalerServiceAccountNotFound").await;
+    super::refusals::wait_for_event(&cluster, "AutoscalerServiceAccountNotFound").await;
     assert!(cluster.pods_of("headgroup").await.is_empty());
     assert!(cluster.pods_of("g").await.is_empty());
     let (client, namespace) = (cluster.client.clone(), &cluster.namespace);
@@ -273,7 +273,7 @@ async fn a_service_account_that_the_user_names_has_to_be_there() {
 #[tokio::test]
 async fn a_head_that_cannot_come_back_is_replaced_and_workers_go_on() {
     let runtime = Pretend::default();
-    let stand_ins = StandIns::start(runtime.clone()).await;
+    let stand_ins = StandIns::start(super::SERVER, runtime.clone()).await;
     let cluster = stand_ins
         .create(&with_canary([Group::new("g").replicas(1, 0, 9)]))
         .await;
@@ -319,7 +319,7 @@ async fn a_head_that_cannot_come_back_is_replaced_and_workers_go_on() {
 
 #[tokio::test]
 async fn a_suspended_cluster_has_no_pods_and_comes_back_at_its_replicas() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let cluster = stand_ins
         .create(&with_canary([Group::new("g").replicas(2, 0, 9)]))
         .await;

@@ -8,7 +8,7 @@ use rayscaler::embedded::pods::Pretend;
 
 #[tokio::test]
 async fn growth_in_the_patch_that_names_a_victim_is_done_and_later_growth_waits_for_its_end() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let cluster = stand_ins
         .create(&with_canary([Group::new("g").replicas(2, 0, 9)]))
         .await;
@@ -41,7 +41,7 @@ async fn growth_in_the_patch_that_names_a_victim_is_done_and_later_growth_waits_
 
 #[tokio::test]
 async fn names_are_deleted_whoever_owns_them_and_lock_the_group_that_named_them() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let groups = [
         Group::new("a").replicas(1, 0, 9),
         Group::new("b").replicas(1, 0, 9),
@@ -76,7 +76,7 @@ async fn names_are_deleted_whoever_owns_them_and_lock_the_group_that_named_them(
 
 #[tokio::test]
 async fn a_pod_deleted_by_hand_counts_until_it_is_gone_and_locks_nothing() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let cluster = stand_ins
         .create(&with_canary([Group::new("g").replicas(2, 0, 9)]))
         .await;
@@ -97,7 +97,7 @@ async fn a_pod_deleted_by_hand_counts_until_it_is_gone_and_locks_nothing() {
 
 #[tokio::test]
 async fn a_restart_of_the_operator_forgets_the_lock() {
-    let mut stand_ins = StandIns::start(Pretend::default()).await;
+    let mut stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let cluster = stand_ins
         .create(&with_canary([Group::new("g").replicas(2, 0, 9)]))
         .await;
@@ -123,7 +123,11 @@ async fn a_restart_of_the_operator_forgets_the_lock() {
 
 #[tokio::test]
 async fn deletions_take_their_grace_period() {
-    let stand_ins = StandIns::start(Pretend::stopping_in(std::time::Duration::MAX)).await;
+    let stand_ins = StandIns::start(
+        super::SERVER,
+        Pretend::stopping_in(std::time::Duration::MAX),
+    )
+    .await;
     let group = Group::new("g").set("/template/spec/terminationGracePeriodSeconds", 1);
     let cluster = stand_ins
         .create(&with_canary([group.replicas(1, 0, 9)]))

@@ -1,4 +1,7 @@
-//! KubeRay's operator as we stand in for it, on a real API server: which pods come and go, and when not.
+//! KubeRay's operator as we stand in for it: which pods come and go, and when not.
+//!
+//! Every test runs on a real API server and on the embedded one: what it shows holds on both, or one of
+//! them is wrong.
 //!
 //! The same tests pass with KubeRay's own operator, see `OperatorUnderTest`. That nothing happens is
 //! shown by something later that did: the operator takes groups in order, so when the canary, the last
@@ -6,13 +9,8 @@
 
 #![expect(clippy::unwrap_used, reason = "test")]
 
-mod head_pod;
-mod locks;
-mod multi_host;
-mod outages;
-mod refusals;
-mod single_host;
-mod status;
+mod on_embedded;
+mod on_real;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -24,7 +24,7 @@ async fn replicas(cluster: &Cluster) -> BTreeMap<String, (String, Vec<String>)> 
 
 #[tokio::test]
 async fn replicas_have_names_and_hosts_and_one_name_deletes_all_of_one() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let group = Group::new("g").replicas(2, 0, 5).hosts(4);
     let cluster = stand_ins.create(&with_canary([group])).await;
     cluster.wait_for_pods("g", 8).await;
@@ -61,7 +61,7 @@ async fn replicas_have_names_and_hosts_and_one_name_deletes_all_of_one() {
 
 #[tokio::test]
 async fn all_hosts_named_one_by_one_are_one_replica_gone() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let group = Group::new("g").replicas(3, 0, 5).hosts(4);
     let cluster = stand_ins.create(&with_canary([group])).await;
     cluster.wait_for_pods("g", 12).await;
@@ -78,7 +78,7 @@ async fn all_hosts_named_one_by_one_are_one_replica_gone() {
 
 #[tokio::test]
 async fn growth_waits_until_every_host_of_the_victim_is_gone() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let group = Group::new("g").replicas(1, 0, 5).hosts(2);
     let cluster = stand_ins.create(&with_canary([group])).await;
     let names = cluster.wait_for_pods("g", 2).await;
@@ -97,7 +97,7 @@ async fn growth_waits_until_every_host_of_the_victim_is_gone() {
 
 #[tokio::test]
 async fn a_host_deleted_by_hand_takes_its_replica_along() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let group = Group::new("g").replicas(2, 0, 5).hosts(2);
     let cluster = stand_ins.create(&with_canary([group])).await;
     cluster.wait_for_pods("g", 4).await;
@@ -125,7 +125,7 @@ async fn a_host_deleted_by_hand_takes_its_replica_along() {
 #[tokio::test]
 async fn an_unhealthy_host_has_its_replica_replaced() {
     let runtime = Pretend::default();
-    let stand_ins = StandIns::start(runtime.clone()).await;
+    let stand_ins = StandIns::start(super::SERVER, runtime.clone()).await;
     let group = Group::new("g").replicas(1, 0, 5).hosts(2);
     let cluster = stand_ins.create(&with_canary([group])).await;
     let names = cluster.wait_for_pods("g", 2).await;
@@ -146,7 +146,7 @@ async fn an_unhealthy_host_has_its_replica_replaced() {
 
 #[tokio::test]
 async fn names_from_elsewhere_are_ignored() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let group = Group::new("g").replicas(1, 0, 5).hosts(2);
     let groups = [group, Group::new("other").replicas(1, 0, 5)];
     let cluster = stand_ins.create(&with_canary(groups)).await;

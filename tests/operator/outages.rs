@@ -8,7 +8,7 @@ use rayscaler::embedded::pods::{self, Pretend};
 #[tokio::test]
 async fn work_goes_on_when_the_api_server_comes_back() {
     // Its own one; the process that holds it is ended with the test process.
-    let api: &'static KubeApi = Box::leak(Box::new(KubeApi::start().await));
+    let api: &'static KubeApi = Box::leak(Box::new(KubeApi::start_on(super::SERVER).await));
     let settings = pods::Settings::new(api.new_namespace().await);
     let stand_ins = StandIns::start_on(api, settings, Pretend::default()).await;
     let manifest = Manifest::new("c").group(Group::new("g").replicas(1, 0, 3));

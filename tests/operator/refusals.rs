@@ -31,7 +31,7 @@ fn cluster(name: &str, group: Group) -> Manifest {
 
 #[tokio::test]
 async fn a_refused_cluster_gets_nothing() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let group = || Group::new("g");
     let always = "/template/spec/restartPolicy";
     let options = "/spec/autoscalerOptions";
@@ -80,7 +80,7 @@ async fn a_refused_cluster_gets_nothing() {
 
 #[tokio::test]
 async fn what_looks_odd_but_is_allowed_works() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let group = || Group::new("g");
     let manifests = [
         cluster("not-suspended", group().set("/suspend", false)),
@@ -115,7 +115,7 @@ async fn what_looks_odd_but_is_allowed_works() {
 
 #[tokio::test]
 async fn a_bad_edit_freezes_a_running_cluster_until_it_is_mended() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let cluster = stand_ins
         .create(&with_canary([Group::new("g").replicas(2, 0, 5)]))
         .await;
@@ -143,7 +143,7 @@ async fn a_bad_edit_freezes_a_running_cluster_until_it_is_mended() {
 
 #[tokio::test]
 async fn the_api_server_refuses_what_the_resource_forbids() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let group = || Group::new("g");
     let manifests = [
         cluster("mode", group()).set("/spec/autoscalerOptions/upscalingMode", "Fast"),

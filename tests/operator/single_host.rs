@@ -15,7 +15,7 @@ fn index_of(pod: &Pod) -> &str {
 
 #[tokio::test]
 async fn named_workers_go_and_new_ones_take_their_indexes() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let cluster = stand_ins
         .create(&with_canary([Group::new("G").replicas(3, 0, 5)]))
         .await;
@@ -49,7 +49,7 @@ async fn named_workers_go_and_new_ones_take_their_indexes() {
 
 #[tokio::test]
 async fn pods_carry_the_labels_that_the_autoscaler_reads() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let group = Group::new("G")
         .replicas(1, 0, 5)
         .set("/labels", json!({"zone": "a"}));
@@ -100,7 +100,7 @@ async fn pods_carry_the_labels_that_the_autoscaler_reads() {
 
 #[tokio::test]
 async fn replicas_are_clamped_and_the_number_in_the_spec_stays_as_it_is() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let groups = [
         Group::new("high").replicas(9, 0, 3),
         Group::new("low").replicas(-5, 1, 3),
@@ -133,7 +133,7 @@ async fn replicas_are_clamped_and_the_number_in_the_spec_stays_as_it_is() {
 
 #[tokio::test]
 async fn surplus_pods_stay_until_they_are_named() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let cluster = stand_ins
         .create(&with_canary([Group::new("g").replicas(3, 0, 5)]))
         .await;
@@ -152,7 +152,7 @@ async fn surplus_pods_stay_until_they_are_named() {
 
 #[tokio::test]
 async fn without_autoscaling_named_pods_go_first_and_then_the_surplus() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let manifest = with_canary([Group::new("g").replicas(4, 0, 5)]);
     let manifest = manifest.set("/spec/enableInTreeAutoscaling", false);
     let cluster = stand_ins.create(&manifest).await;
@@ -167,7 +167,7 @@ async fn without_autoscaling_named_pods_go_first_and_then_the_surplus() {
 
 #[tokio::test]
 async fn a_named_pod_is_replaced_when_replicas_are_not_lowered() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let cluster = stand_ins
         .create(&with_canary([Group::new("g").replicas(2, 0, 5)]))
         .await;
@@ -185,7 +185,7 @@ async fn a_named_pod_is_replaced_when_replicas_are_not_lowered() {
 #[tokio::test]
 async fn a_pod_that_cannot_come_back_is_replaced_and_one_that_restarts_is_not() {
     let runtime = Pretend::default();
-    let stand_ins = StandIns::start(runtime.clone()).await;
+    let stand_ins = StandIns::start(super::SERVER, runtime.clone()).await;
     let restarting = Group::new("restarting").set("/template/spec/restartPolicy", "Always");
     let manifest = Manifest::new("c")
         .group(
@@ -232,7 +232,7 @@ async fn a_pod_that_cannot_come_back_is_replaced_and_one_that_restarts_is_not() 
 
 #[tokio::test]
 async fn pods_of_a_removed_group_are_left_alone_and_adopted_when_it_comes_back() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let cluster = stand_ins
         .create(&with_canary([Group::new("g").replicas(2, 0, 5)]))
         .await;

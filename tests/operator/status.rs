@@ -18,7 +18,7 @@ async fn condition(cluster: &Cluster, kind: &str) -> Option<Value> {
 
 #[tokio::test]
 async fn counts_are_pods_and_the_cluster_turns_ready_when_all_run() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let pending = Group::new("pending").set("/template/spec/nodeSelector", json!({"tpu": "v4"}));
     let groups = [
         Group::new("single").replicas(2, 1, 5),
@@ -55,7 +55,7 @@ async fn counts_are_pods_and_the_cluster_turns_ready_when_all_run() {
 
 #[tokio::test]
 async fn pods_on_their_way_out_count_as_available() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let cluster = stand_ins
         .create(&with_canary([Group::new("g").replicas(2, 0, 5)]))
         .await;
@@ -74,7 +74,7 @@ async fn pods_on_their_way_out_count_as_available() {
 
 #[tokio::test]
 async fn the_generation_is_written_only_along_with_something_else() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let cluster = stand_ins.create(&with_canary([])).await;
     cluster.wait_for_status("/state", "ready").await;
     let path = "/spec/autoscalerOptions/idleTimeoutSeconds";
@@ -91,7 +91,7 @@ async fn the_generation_is_written_only_along_with_something_else() {
 
 #[tokio::test]
 async fn a_pod_that_cannot_be_made_is_told_and_holds_back_the_groups_after_it() {
-    let stand_ins = StandIns::start(Pretend::default()).await;
+    let stand_ins = StandIns::start(super::SERVER, Pretend::default()).await;
     let cluster = stand_ins
         .create(&with_canary([Group::new("g").replicas(0, 0, 5)]))
         .await;

@@ -1,7 +1,7 @@
-//! A real Kubernetes API: etcd and kube-apiserver, with RBAC on and the RayCluster resource installed.
+//! A Kubernetes API for tests: the real kube-apiserver, or the project's own in memory, behind one face.
 
-use super::process::{Program, Running};
-use super::{free_port, kube_binaries};
+use super::kube_embedded::EmbeddedKube;
+use super::kube_real::RealKube;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{Api, PostParams};
@@ -10,17 +10,27 @@ use kube::{Client, Config};
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
-const ADMIN_TOKEN: &str = "the-tests-own-token";
+/// The token of the administrator.
+pub const ADMIN_TOKEN: &str = "the-tests-own-token";
 
 /// A busy machine takes ten times the usual two seconds.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
-static SHARED: OnceCell<KubeApi> = OnceCell::const_new();
+static REAL: OnceCell<KubeApi> = OnceCell::const_new();
+static EMBEDDED: OnceCell<KubeApi> = OnceCell::const_new();
+
+/// Which API server a test talks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    /// etcd and kube-apiserver, with RBAC on and the RayCluster resource installed.
+    Real,
+    /// The one that the sandbox uses, served on a socket like the real one.
+    Embedded,
+}
 
 /// An API server of its own, ended when dropped.
 #[derive(Debug)]
@@ -28,23 +38,41 @@ pub struct KubeApi {
     folder: PathBuf,
     port: u16,
     namespaces: AtomicU32,
-    server: Mutex<Running>,
-    _etcd: Running,
-    server_program: Program,
+    backend: Backend,
+}
+
+#[derive(Debug)]
+enum Backend {
+    Real(RealKube),
+    Embedded(EmbeddedKube),
 }
 
 impl KubeApi {
-    /// Returns the API server that all tests of this test binary share; each takes a namespace of it.
+    /// Returns the real API server that all tests of this test binary share; each takes a namespace of it.
     pub async fn shared() -> &'static Self {
-        SHARED.get_or_init(Self::start).await
+        Self::shared_on(Server::Real).await
     }
 
-    /// Starts etcd and an API server, waits until it serves and installs the RayCluster resource.
+    /// Returns the API server of this sort that all tests of this test binary share.
+    pub async fn shared_on(server: Server) -> &'static Self {
+        let shared = match server {
+            Server::Real => &REAL,
+            Server::Embedded => &EMBEDDED,
+        };
+        shared.get_or_init(|| Self::start_on(server)).await
+    }
+
+    /// Starts a real API server, waits until it serves and installs the RayCluster resource.
     pub async fn start() -> Self {
+        Self::start_on(Server::Real).await
+    }
+
+    /// Starts an API server, waits until it serves and sees to it that it has the RayCluster resource.
+    pub async fn start_on(server: Server) -> Self {
         let mut problem = String::new();
         // Somebody else may take a free port before we do.
         for _ in 0..3 {
-            match Self::try_start().await {
+            match Self::try_start(server).await {
                 Ok(api) => return api,
                 Err(log) => problem = log,
             }
@@ -53,31 +81,42 @@ impl KubeApi {
     }
 
     /// Errors: the end of the API server's log.
-    async fn try_start() -> Result<Self, String> {
-        let programs = kube_binaries::folder_with(&["etcd", "kube-apiserver"]);
+    async fn try_start(server: Server) -> Result<Self, String> {
         let folder = tempfile::Builder::new()
             .prefix("rayscaler-kube-")
             .tempdir()
             .unwrap()
             .keep();
-        let etcd_port = free_port();
-        let etcd = etcd(&programs, &folder, etcd_port).start();
-        let port = free_port();
-        write_credentials(&folder);
-        let server_program = server(&programs, &folder, etcd_port, port);
-        let server = Mutex::new(server_program.start());
-        let namespaces = AtomicU32::new(0);
+        let (backend, port) = match server {
+            Server::Real => {
+                let (real, port) = RealKube::start(&folder);
+                (Backend::Real(real), port)
+            }
+            Server::Embedded => {
+                let embedded = EmbeddedKube::start(&folder);
+                let port = embedded.port();
+                (Backend::Embedded(embedded), port)
+            }
+        };
         let api = Self {
             folder,
             port,
-            namespaces,
-            server,
-            _etcd: etcd,
-            server_program,
+            namespaces: AtomicU32::new(0),
+            backend,
         };
         api.wait_until_ready().await?;
-        api.install_resources().await;
+        if server == Server::Real {
+            api.install_resources().await;
+        }
         Ok(api)
+    }
+
+    /// Returns which sort it is.
+    pub fn server(&self) -> Server {
+        match self.backend {
+            Backend::Real(_) => Server::Real,
+            Backend::Embedded(_) => Server::Embedded,
+        }
     }
 
     /// Returns a client that may do everything.
@@ -157,12 +196,18 @@ impl KubeApi {
 
     /// Kills the API server, as a crash would.
     pub fn kill(&self) {
-        self.server.lock().unwrap().end();
+        match &self.backend {
+            Backend::Real(real) => real.kill(),
+            Backend::Embedded(embedded) => embedded.kill(),
+        }
     }
 
     /// Starts the API server again on the same port, after [`KubeApi::kill`], and waits until it serves.
     pub async fn restart(&self) {
-        *self.server.lock().unwrap() = self.server_program.start();
+        match &self.backend {
+            Backend::Real(real) => real.restart(),
+            Backend::Embedded(embedded) => embedded.restart(),
+        }
         self.wait_until_ready().await.unwrap();
     }
 
@@ -182,7 +227,9 @@ impl KubeApi {
     async fn wait_until_ready(&self) -> Result<(), String> {
         let ready = async {
             while !self.ca_file().exists() || !self.is_ready().await {
-                if self.server.lock().unwrap().exit_code().is_some() {
+                if let Backend::Real(real) = &self.backend
+                    && real.has_ended()
+                {
                     return false;
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -192,10 +239,10 @@ impl KubeApi {
         let is_ready = tokio::time::timeout(START_DEADLINE, ready)
             .await
             .unwrap_or(false);
-        if is_ready {
-            Ok(())
-        } else {
-            Err(self.server.lock().unwrap().log_tail())
+        match &self.backend {
+            _ if is_ready => Ok(()),
+            Backend::Real(real) => Err(real.log_tail()),
+            Backend::Embedded(_) => Err("the embedded one does not answer".to_owned()),
         }
     }
 
@@ -211,7 +258,7 @@ impl KubeApi {
     /// Installs the resources of `RAYSCALER_TEST_KUBERAY_CRDS`, or our reduced RayCluster.
     async fn install_resources(&self) {
         let client = self.admin_client().await;
-        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real/crd");
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/embedded/kube/crd");
         let folder = super::env("RAYSCALER_TEST_KUBERAY_CRDS").map_or(own, PathBuf::from);
         for entry in fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
@@ -244,53 +291,4 @@ async fn install(client: &Client, yaml: &[u8]) {
         .body(yaml.to_vec())
         .unwrap();
     client.request::<serde_json::Value>(request).await.unwrap();
-}
-
-fn write_credentials(folder: &Path) {
-    let key = rcgen::KeyPair::generate().unwrap();
-    fs::write(folder.join("service-accounts.key"), key.serialize_pem()).unwrap();
-    fs::write(folder.join("service-accounts.pub"), key.public_key_pem()).unwrap();
-    let tokens = format!("{ADMIN_TOKEN},admin,1,\"system:masters\"\n");
-    fs::write(folder.join("tokens.csv"), tokens).unwrap();
-}
-
-fn etcd(programs: &Path, folder: &Path, port: u16) -> Program {
-    let (client, peer) = (
-        format!("http://127.0.0.1:{port}"),
-        format!("http://127.0.0.1:{}", free_port()),
-    );
-    Program::new(programs.join("etcd"), folder.join("etcd.log"))
-        .arg(format!("--data-dir={}/etcd", folder.display()))
-        .arg(format!("--listen-client-urls={client}"))
-        .arg(format!("--advertise-client-urls={client}"))
-        .arg(format!("--listen-peer-urls={peer}"))
-        .arg(format!("--initial-advertise-peer-urls={peer}"))
-        .arg(format!("--initial-cluster=default={peer}"))
-        .arg("--unsafe-no-fsync")
-        .arg("--log-level=error")
-        .removing(folder)
-}
-
-fn server(programs: &Path, folder: &Path, etcd_port: u16, port: u16) -> Program {
-    let folder_text = folder.display();
-    Program::new(
-        programs.join("kube-apiserver"),
-        folder.join("apiserver.log"),
-    )
-    .arg(format!("--etcd-servers=http://127.0.0.1:{etcd_port}"))
-    .arg(format!("--secure-port={port}"))
-    .arg("--bind-address=127.0.0.1")
-    .arg(format!("--cert-dir={folder_text}/certs"))
-    .arg(format!(
-        "--service-account-key-file={folder_text}/service-accounts.pub"
-    ))
-    .arg(format!(
-        "--service-account-signing-key-file={folder_text}/service-accounts.key"
-    ))
-    .arg("--service-account-issuer=https://kubernetes.default.svc")
-    .arg("--service-cluster-ip-range=10.0.0.0/24")
-    .arg("--authorization-mode=RBAC")
-    .arg(format!("--token-auth-file={folder_text}/tokens.csv"))
-    .arg("--disable-admission-plugins=ServiceAccount")
-    .arg("--allow-privileged=true")
 }

@@ -10,6 +10,8 @@
 pub mod certificates;
 pub mod kube;
 pub mod kube_binaries;
+pub mod kube_embedded;
+pub mod kube_real;
 pub mod process;
 pub mod ray;
 pub mod ray_process;

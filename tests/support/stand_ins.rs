@@ -1,6 +1,6 @@
 //! A namespace with an operator and a kubelet, and the RayClusters in it.
 
-use super::kube::KubeApi;
+use super::kube::{KubeApi, Server};
 use super::process::{Program, Running};
 use super::raycluster::Manifest;
 use super::{free_port, now};
@@ -48,6 +48,14 @@ impl OperatorUnderTest {
             writeln!(std::io::stdout().lock(), "{text}").unwrap();
         });
         Self::Ours
+    }
+
+    /// The embedded API server has not all the kinds that KubeRay's operator looks for.
+    fn for_server(server: Server) -> Self {
+        match server {
+            Server::Real => Self::from_env(),
+            Server::Embedded => Self::Ours,
+        }
     }
 
     fn start(&self, api: &KubeApi, client: Client, namespace: &str, seed: u64) -> RunningOperator {
@@ -110,9 +118,9 @@ pub struct StandIns {
 }
 
 impl StandIns {
-    /// Starts both in a new namespace of the shared API server; the pods run on `runtime`.
-    pub async fn start(runtime: impl ContainerRuntime + 'static) -> Self {
-        let api = KubeApi::shared().await;
+    /// Starts both in a new namespace of the shared API server of this sort; the pods run on `runtime`.
+    pub async fn start(server: Server, runtime: impl ContainerRuntime + 'static) -> Self {
+        let api = KubeApi::shared_on(server).await;
         let settings = pods::Settings::new(api.new_namespace().await);
         Self::start_on(api, settings, runtime).await
     }
@@ -125,7 +133,8 @@ impl StandIns {
     ) -> Self {
         let client = api.admin_client().await;
         let namespace = settings.namespace.clone();
-        let operator = OperatorUnderTest::from_env().start(api, client.clone(), &namespace, 1);
+        let operator =
+            OperatorUnderTest::for_server(api.server()).start(api, client.clone(), &namespace, 1);
         let kubelet = tokio::spawn(pods::run(client.clone(), settings, runtime, now()));
         Self {
             api,
@@ -139,7 +148,7 @@ impl StandIns {
     /// Ends the operator and starts another one.
     pub async fn restart_operator(self) -> Self {
         self.operator.end().await;
-        let under_test = OperatorUnderTest::from_env();
+        let under_test = OperatorUnderTest::for_server(self.api.server());
         let operator = under_test.start(self.api, self.client.clone(), &self.namespace, 1);
         Self { operator, ..self }
     }

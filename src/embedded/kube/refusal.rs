@@ -1,0 +1,286 @@
+//! What the API server answers when it does not do what was asked: a `Status` object with a reason.
+
+use super::kinds::Kind;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+/// The patch formats, as the API server lists them.
+const CUSTOM_PATCHES: &str =
+    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, \
+     application/strategic-merge-patch+json, application/apply-patch+yaml";
+
+/// An answer other than success.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+    pub(super) details: Option<Value>,
+}
+
+/// One thing that is wrong with an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cause {
+    /// The machine's word, such as `FieldValueInvalid`.
+    pub(super) reason: &'static str,
+    /// What is wrong, without the field.
+    pub(super) message: String,
+    /// The path of the field.
+    pub(super) field: String,
+}
+
+impl Cause {
+    pub(super) fn required(field: &str, hint: &str) -> Self {
+        let hint = if hint.is_empty() {
+            String::new()
+        } else {
+            format!(": {hint}")
+        };
+        Self::new("FieldValueRequired", field, format!("Required value{hint}"))
+    }
+
+    /// The value is shown as JSON.
+    pub(super) fn invalid(field: &str, value: &Value, problem: &str) -> Self {
+        Self::new(
+            "FieldValueInvalid",
+            field,
+            format!("Invalid value: {value}: {problem}"),
+        )
+    }
+
+    pub(super) fn unsupported(field: &str, value: &Value, supported: &[String]) -> Self {
+        let supported = supported.join(", ");
+        Self::new(
+            "FieldValueNotSupported",
+            field,
+            format!("Unsupported value: {value}: supported values: {supported}"),
+        )
+    }
+
+    pub(super) fn forbidden(field: &str, problem: &str) -> Self {
+        Self::new(
+            "FieldValueForbidden",
+            field,
+            format!("Forbidden: {problem}"),
+        )
+    }
+
+    pub(super) fn new(reason: &'static str, field: &str, message: String) -> Self {
+        Self {
+            reason,
+            message,
+            field: field.to_owned(),
+        }
+    }
+}
+
+impl Refusal {
+    fn new(status: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            reason,
+            message: message.into(),
+            details: None,
+        }
+    }
+
+    /// Adds which object it is about.
+    fn about(self, kind: &Kind, name: &str) -> Self {
+        let mut details = json!({"name": name, "kind": kind.plural});
+        if !kind.group.is_empty() {
+            details["group"] = json!(kind.group);
+        }
+        self.with_details(details)
+    }
+
+    pub(super) fn with_details(self, details: Value) -> Self {
+        let details = Some(details);
+        Self { details, ..self }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
+    }
+
+    pub(super) fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
+    }
+
+    pub(super) fn not_found(kind: &Kind, name: &str) -> Self {
+        let message = format!("{} {name:?} not found", kind.qualified());
+        Self::new(StatusCode::NOT_FOUND, "NotFound", message).about(kind, name)
+    }
+
+    /// The path names no resource.
+    pub(super) fn no_such_resource() -> Self {
+        let message = "the server could not find the requested resource";
+        Self::new(StatusCode::NOT_FOUND, "NotFound", message).with_details(json!({}))
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        let message = "the server does not allow this method on the requested resource";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+            .with_details(json!({}))
+    }
+
+    pub(super) fn already_exists(kind: &Kind, name: &str) -> Self {
+        let message = format!("{} {name:?} already exists", kind.qualified());
+        Self::new(StatusCode::CONFLICT, "AlreadyExists", message).about(kind, name)
+    }
+
+    pub(super) fn conflict(kind: &Kind, name: &str, problem: &str) -> Self {
+        let message = format!(
+            "Operation cannot be fulfilled on {} {name:?}: {problem}",
+            kind.qualified()
+        );
+        Self::new(StatusCode::CONFLICT, "Conflict", message).about(kind, name)
+    }
+
+    /// A write with an old resourceVersion.
+    pub(super) fn modified(kind: &Kind, name: &str) -> Self {
+        let problem = "the object has been modified; \
+                       please apply your changes to the latest version and try again";
+        Self::conflict(kind, name, problem)
+    }
+
+    /// Fields that others manage.
+    pub(super) fn apply_conflict(message: String, causes: Vec<Value>) -> Self {
+        Self::new(StatusCode::CONFLICT, "Conflict", message).with_details(json!({"causes": causes}))
+    }
+
+    pub(super) fn forbidden(kind: &Kind, name: &str, problem: &str) -> Self {
+        let name_shown = if name.is_empty() {
+            String::new()
+        } else {
+            format!(" {name:?}")
+        };
+        let message = format!("{}{name_shown} is forbidden: {problem}", kind.qualified());
+        let refusal = Self::new(StatusCode::FORBIDDEN, "Forbidden", message);
+        let mut refusal = refusal.about(kind, name);
+        if let (true, Some(Value::Object(details))) = (name.is_empty(), &mut refusal.details) {
+            details.remove("name");
+        }
+        refusal
+    }
+
+    /// A path that is no resource, to somebody without the right to it.
+    pub(super) fn forbidden_path(message: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message).with_details(json!({}))
+    }
+
+    pub(super) fn invalid(kind: &Kind, name: &str, causes: &[Cause]) -> Self {
+        let text = |cause: &Cause| format!("{}: {}", cause.field, cause.message);
+        let texts: Vec<String> = causes.iter().map(text).collect();
+        let problem = match texts.as_slice() {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let qualified = kind.qualified_kind();
+        let message = format!("{qualified} {name:?} is invalid: {problem}");
+        let cause = |cause: &Cause| json!({"reason": cause.reason, "message": cause.message, "field": cause.field});
+        let mut details = json!({
+            "name": name, "kind": kind.kind, "causes": causes.iter().map(cause).collect::<Vec<_>>(),
+        });
+        if !kind.group.is_empty() {
+            details["group"] = json!(kind.group);
+        }
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).with_details(details)
+    }
+
+    /// A patch that cannot be applied: the API server does not say why.
+    pub(super) fn unspecific_invalid() -> Self {
+        let message = "the server rejected our request due to an error in our request";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).with_details(json!({}))
+    }
+
+    pub(super) fn too_many_operations(count: usize) -> Self {
+        let message =
+            format!("The allowed maximum operations in a JSON patch is 10000, got {count}");
+        let reason = "RequestEntityTooLarge";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, reason, message)
+    }
+
+    pub(super) fn body_too_large(limit: usize) -> Self {
+        let message = format!("Request entity too large: limit is {limit}");
+        let reason = "RequestEntityTooLarge";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, reason, message).with_details(json!({}))
+    }
+
+    /// What etcd says of an object beyond its limit; the API server passes it on.
+    pub(super) fn object_too_large() -> Self {
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            reason: "",
+            message: "etcdserver: request is too large".to_owned(),
+            details: None,
+        }
+    }
+
+    pub(super) fn unsupported_patch(kind: &Kind) -> Self {
+        let accepted = if kind.is_custom() {
+            CUSTOM_PATCHES
+        } else {
+            PATCHES
+        };
+        Self::unsupported_media_type(accepted)
+    }
+
+    pub(super) fn unsupported_media_type(accepted: &str) -> Self {
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: {accepted}"
+        );
+        let reason = "UnsupportedMediaType";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason, message)
+    }
+
+    pub(super) fn not_acceptable() -> Self {
+        let message = "only the following media types are accepted: application/json";
+        Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message)
+    }
+
+    /// The version that a watch or list starts from is no longer known.
+    pub(super) fn expired(asked: u64, oldest: u64) -> Self {
+        let message = format!("too old resource version: {asked} ({oldest})");
+        Self::new(StatusCode::GONE, "Expired", message)
+    }
+
+    /// The version of a list's next page is no longer known.
+    pub(super) fn continue_expired() -> Self {
+        let message = "The provided continue parameter is too old to display a consistent list result. \
+             You can start a new list without the continue parameter.";
+        Self::new(StatusCode::GONE, "Expired", message)
+    }
+
+    /// The version that was asked for lies ahead.
+    pub(super) fn too_large_version(asked: u64, current: u64) -> Self {
+        let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
+        let cause =
+            json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message)
+            .with_details(json!({"causes": [cause], "retryAfterSeconds": 1}))
+    }
+
+    pub(super) fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
+    }
+
+    /// Returns the `Status` object.
+    pub(super) fn to_value(&self) -> Value {
+        let mut status = json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "code": self.status.as_u16(),
+        });
+        if !self.reason.is_empty() {
+            status["reason"] = json!(self.reason);
+        }
+        if let Some(details) = &self.details {
+            status["details"] = details.clone();
+        }
+        status
+    }
+}
