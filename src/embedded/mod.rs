@@ -6,6 +6,7 @@
 pub mod kube;
 pub mod operator;
 pub mod pods;
+pub mod ray;
 
 use crate::model::Timestamp;
 use ::kube::api::Api;

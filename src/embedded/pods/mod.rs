@@ -105,6 +105,12 @@ pub struct Exit {
 pub struct Exits(mpsc::UnboundedSender<Exit>);
 
 impl Exits {
+    /// Returns what tells `sender` of containers that have ended.
+    #[must_use]
+    pub const fn telling(sender: mpsc::UnboundedSender<Exit>) -> Self {
+        Self(sender)
+    }
+
     /// Tells that a container has ended; nobody listens any more once its pod is gone.
     pub fn tell(&self, exit: Exit) {
         drop(self.0.send(exit));

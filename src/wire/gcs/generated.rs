@@ -1682,6 +1682,9 @@ pub struct NodeState {
     pub idle_duration_ms: i64,
     #[prost(string, tag = "10")]
     pub node_ip_address: ::prost::alloc::string::String,
+    /// Texts for people; they stay when a node has long been idle.
+    #[prost(string, repeated, tag = "12")]
+    pub node_activity: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(btree_map = "string, string", tag = "13")]
     pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -1818,6 +1821,26 @@ pub struct DrainNodeReply {
     #[prost(string, tag = "2")]
     pub rejection_reason_message: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ResizeRayletResourceInstancesRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    pub node_id: ::prost::alloc::vec::Vec<u8>,
+    /// New totals; CPU and memory only.
+    #[prost(btree_map = "string, double", tag = "2")]
+    pub resources: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        f64,
+    >,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ResizeRayletResourceInstancesReply {
+    /// All totals after the change, which may not be as small as asked for.
+    #[prost(btree_map = "string, double", tag = "1")]
+    pub total_resources: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        f64,
+    >,
+}
 /// Names how the GCS sees a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1931,6 +1954,14 @@ pub mod autoscaler_state_service_server {
             &self,
             request: tonic::Request<super::DrainNodeRequest>,
         ) -> std::result::Result<tonic::Response<super::DrainNodeReply>, tonic::Status>;
+        /// Gives a raylet other totals.
+        async fn resize_raylet_resource_instances(
+            &self,
+            request: tonic::Request<super::ResizeRayletResourceInstancesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResizeRayletResourceInstancesReply>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct AutoscalerStateServiceServer<T> {
@@ -2193,6 +2224,60 @@ pub mod autoscaler_state_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DrainNodeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/ray.rpc.autoscaler.AutoscalerStateService/ResizeRayletResourceInstances" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResizeRayletResourceInstancesSvc<T: AutoscalerStateService>(
+                        pub Arc<T>,
+                    );
+                    impl<
+                        T: AutoscalerStateService,
+                    > tonic::server::UnaryService<
+                        super::ResizeRayletResourceInstancesRequest,
+                    > for ResizeRayletResourceInstancesSvc<T> {
+                        type Response = super::ResizeRayletResourceInstancesReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                super::ResizeRayletResourceInstancesRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AutoscalerStateService>::resize_raylet_resource_instances(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResizeRayletResourceInstancesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -31,7 +31,7 @@ pub use caller::{EncodedReply, Observer};
 pub use client::GcsClient;
 pub use error::GcsError;
 pub use generated::ray;
-pub use raylet::RayletClient;
+pub use raylet::{ChannelTo, RayletClient};
 pub use settings::{GcsSettings, SettingsError};
 pub use tls::{TlsError, TlsSettings};
 pub use token::{AuthSettings, Token, TokenError};

@@ -10,8 +10,29 @@ use super::ray::rpc::{GetResourceLoadReply, GetResourceLoadRequest};
 use super::tls::TlsSettings;
 use super::token::AuthSettings;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tonic::transport::Channel;
+
+/// Returns a channel to the raylet at an address.
+pub type ChannelTo = Arc<dyn Fn(&str) -> Channel + Send + Sync>;
+
+/// How connections are made.
+#[derive(Clone)]
+enum Reach {
+    Sockets(Option<TlsSettings>),
+    Channels(ChannelTo),
+}
+
+impl fmt::Debug for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sockets(tls) => f.debug_tuple("Sockets").field(tls).finish(),
+            Self::Channels(_) => f.write_str("Channels"),
+        }
+    }
+}
 
 /// Talks to many raylets, with one kept connection to each that was asked.
 ///
@@ -19,7 +40,7 @@ use std::time::Duration;
 /// Clones share the connections.
 #[derive(Debug, Clone)]
 pub struct RayletClient {
-    tls: Option<TlsSettings>,
+    reach: Reach,
     caller: Caller,
     channels: Arc<Mutex<BTreeMap<String, Arc<KeptChannel>>>>,
 }
@@ -28,8 +49,18 @@ impl RayletClient {
     /// Returns a client with the credentials of the cluster; nothing is sent before the first call.
     #[must_use]
     pub fn new(auth: AuthSettings, tls: Option<TlsSettings>) -> Self {
+        Self::reaching(Reach::Sockets(tls), auth)
+    }
+
+    /// Returns a client that asks `channel_to` for a channel to each address, for raylets that are not behind sockets.
+    #[must_use]
+    pub fn over(channel_to: ChannelTo, auth: AuthSettings) -> Self {
+        Self::reaching(Reach::Channels(channel_to), auth)
+    }
+
+    fn reaching(reach: Reach, auth: AuthSettings) -> Self {
         Self {
-            tls,
+            reach,
             caller: Caller::new(auth),
             channels: Arc::default(),
         }
@@ -70,7 +101,12 @@ impl RayletClient {
 
     fn channel(&self, address: &str) -> Arc<KeptChannel> {
         let mut channels = self.lock();
-        let new = || Arc::new(KeptChannel::new(address.to_owned(), self.tls.clone()));
+        let new = || {
+            Arc::new(match &self.reach {
+                Reach::Sockets(tls) => KeptChannel::new(address.to_owned(), tls.clone()),
+                Reach::Channels(to) => KeptChannel::over(to(address), address.to_owned()),
+            })
+        };
         Arc::clone(channels.entry(address.to_owned()).or_insert_with(new))
     }
 

@@ -1,0 +1,76 @@
+//! Where requests wait, and what the GCS learns of them once in a while.
+//!
+//! A caller asks for a few leases at a time; the rest is its backlog. A lease that fits no node waits
+//! at the caller's raylet, and so does the backlog; one that fits some node, but not now, waits there.
+//! Callers run on the head.
+
+use super::cluster::Cluster;
+use super::raylet::{Report, Waiting};
+use crate::model::{NodeId, ResourceRequest};
+use std::collections::BTreeMap;
+
+/// Leases of one shape that a caller asks for at one time.
+const LEASES_AT_ONCE: u64 = 10;
+
+/// Shapes in one raylet's load; Ray leaves out the others without a word.
+const SHAPES_MAX: usize = 100;
+
+type ByNode = BTreeMap<NodeId, BTreeMap<ResourceRequest, Waiting>>;
+
+impl Cluster {
+    /// Returns what a raylet says of itself now.
+    pub(super) fn report_of(&self, id: NodeId) -> Option<Report> {
+        let raylet = self.raylets.get(&id)?;
+        Some(raylet.report(listed(self.waiting().remove(&id)), self.now))
+    }
+
+    /// Asks all raylets, as the GCS does.
+    pub(super) fn pull_load(&mut self) {
+        let mut waiting = self.waiting();
+        for (id, raylet) in &self.raylets {
+            if let Some(record) = self.gcs.records.get_mut(id) {
+                record.report = raylet.report(listed(waiting.remove(id)), self.now);
+            }
+        }
+    }
+
+    fn waiting(&self) -> ByNode {
+        let mut waiting = ByNode::new();
+        let mut raylets = self.raylets.iter();
+        let Some((caller, _)) = raylets.find(|(_, raylet)| raylet.spec.is_head) else {
+            return waiting;
+        };
+        for work in self.works.values().filter(|work| work.queued > 0) {
+            let able = self.first_that_could_hold(&work.request);
+            let leases = work.queued.min(LEASES_AT_ONCE);
+            let at_holder = entry(&mut waiting, able.unwrap_or(*caller), &work.request);
+            if able.is_some() {
+                at_holder.ready += leases;
+            } else {
+                at_holder.infeasible += leases;
+            }
+            if work.queued > leases {
+                entry(&mut waiting, *caller, &work.request).backlog += work.queued - leases;
+            }
+        }
+        waiting
+    }
+}
+
+fn entry<'a>(waiting: &'a mut ByNode, node: NodeId, request: &ResourceRequest) -> &'a mut Waiting {
+    let shapes = waiting.entry(node).or_default();
+    shapes.entry(request.clone()).or_insert_with(|| Waiting {
+        request: request.clone(),
+        ready: 0,
+        infeasible: 0,
+        backlog: 0,
+    })
+}
+
+fn listed(shapes: Option<BTreeMap<ResourceRequest, Waiting>>) -> Vec<Waiting> {
+    shapes
+        .into_iter()
+        .flat_map(BTreeMap::into_values)
+        .take(SHAPES_MAX)
+        .collect()
+}
