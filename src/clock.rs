@@ -79,6 +79,27 @@ impl Clock {
     }
 }
 
+/// Measures real time, whatever tokio's clock shows: for a screen that lets virtual time pass.
+#[cfg(feature = "sandbox")]
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(std::time::Instant);
+
+#[cfg(feature = "sandbox")]
+impl Stopwatch {
+    /// Returns one that starts now.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place")]
+    pub fn start() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    /// Returns the time since its start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 impl GovernorClock for Clock {
     type Instant = Nanos;
 

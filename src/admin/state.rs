@@ -246,15 +246,21 @@ impl AdminState {
         &self.scrapes
     }
 
-    pub(super) fn snapshot(&self) -> Option<Arc<ClusterSnapshot>> {
+    /// Returns what the last decision was made on.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<Arc<ClusterSnapshot>> {
         self.shown().snapshot.clone()
     }
 
-    pub(super) fn last_decided(&self) -> Option<Decided> {
+    /// Returns the last decision.
+    #[must_use]
+    pub fn last_decided(&self) -> Option<Decided> {
         self.shown().decided.clone()
     }
 
-    pub(super) fn history(&self) -> Vec<Decided> {
+    /// Returns the decisions that changed something, oldest first.
+    #[must_use]
+    pub fn history(&self) -> Vec<Decided> {
         self.shown().history.iter().cloned().collect()
     }
 

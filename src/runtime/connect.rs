@@ -57,6 +57,9 @@ impl Builder<'_> {
             }
             .emit(&metrics);
         });
+        if let Some(kube) = &self.network.kube {
+            return kube.client(observer, self.config.kubernetes.request_timeout.as_std());
+        }
         let lookup = |name: &str| self.options.variables.get(name).map(str::to_owned);
         let mut failures = 0;
         let mut told = String::new();
@@ -205,13 +208,22 @@ impl Builder<'_> {
             .emit(&metrics)
         });
         let settings = self.gcs_settings(address)?;
-        let raylets = RayletClient::new(settings.auth.clone(), settings.tls.clone())
-            .observed_by(raylet_observer)
-            .with_deadline(self.config.poll.raylets.deadline.as_std());
-        let gcs = GcsClient::new(settings).observed_by(gcs_observer);
+        let (gcs, raylets) = match &self.network.ray {
+            None => {
+                let raylets = RayletClient::new(settings.auth.clone(), settings.tls.clone());
+                (GcsClient::new(settings), raylets)
+            }
+            Some(ray) => {
+                let raylets = RayletClient::over(ray.raylets.clone(), settings.auth.clone());
+                (GcsClient::over((ray.gcs)(), settings.auth), raylets)
+            }
+        };
         Ok((
-            gcs.with_deadline(self.config.ray.deadline.as_std()),
-            raylets,
+            gcs.observed_by(gcs_observer)
+                .with_deadline(self.config.ray.deadline.as_std()),
+            raylets
+                .observed_by(raylet_observer)
+                .with_deadline(self.config.poll.raylets.deadline.as_std()),
         ))
     }
 

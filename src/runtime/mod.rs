@@ -4,6 +4,8 @@ pub mod backoff;
 mod connect;
 pub mod controller;
 pub mod courier;
+mod inside;
+mod network;
 pub mod options;
 pub mod reload;
 pub mod reporting;
@@ -13,5 +15,7 @@ mod sidecar;
 pub mod supervisor;
 pub mod telemetry;
 
+pub use inside::{Inside, InsideParts};
+pub use network::{InProcessKube, InProcessRay, Network};
 pub use options::{RunOptions, Variables};
 pub use run::{RunError, run};

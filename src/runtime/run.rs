@@ -6,10 +6,11 @@ use std::time::Duration;
 use thiserror::Error;
 use tracing::{error, info, warn};
 
+use super::network::Network;
 use super::options::RunOptions;
 use super::reload::{ReloadError, ReloadOutcome, Reloader};
 use super::shutdown::{Shutdown, TaskEnded};
-use super::sidecar::Builder;
+use super::sidecar::{Builder, admin_state};
 use super::telemetry::Telemetry;
 use crate::clock::Clock;
 use crate::config::{Config, PolicyCatalog};
@@ -71,6 +72,7 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
     let signals = trigger.pull_on_signal();
     tokio::pin!(signals);
     let metrics = Metrics::new();
+    let admin = admin_state(&config, (&metrics, &clock, &telemetry));
     let builder = Builder {
         options,
         config: &config,
@@ -78,6 +80,9 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
         clock,
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
+        network: Network::default(),
+        admin,
+        serves_admin: true,
     };
     let sidecar = tokio::select! {
         biased;

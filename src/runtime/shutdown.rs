@@ -95,6 +95,12 @@ impl Tasks {
         self.names.insert(handle.id(), name);
     }
 
+    /// Starts a task that stays on this thread, inside a `LocalSet`.
+    pub fn spawn_local(&mut self, name: &'static str, task: impl Future<Output = ()> + 'static) {
+        let handle = self.set.spawn_local(task);
+        self.names.insert(handle.id(), name);
+    }
+
     /// Waits until a task ends; `None` when there is none.
     pub async fn next_ended(&mut self) -> Option<TaskEnded> {
         let joined = self.set.join_next_with_id().await?;

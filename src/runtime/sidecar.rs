@@ -8,6 +8,7 @@ use tracing::warn;
 use super::connect::beating;
 use super::controller::{Act, Controller, ControllerSettings, Observe};
 use super::courier::Courier;
+use super::network::Network;
 use super::options::RunOptions;
 use super::reporting::{Identity, Reporting, ReportingParts};
 use super::shutdown::{Shutdown, Tasks};
@@ -74,6 +75,12 @@ pub(super) struct Builder<'a> {
     pub(super) metrics: Metrics,
     /// Hears of the end.
     pub(super) shutdown: Shutdown,
+    /// How the others are reached.
+    pub(super) network: Network,
+    /// What the admin port shows.
+    pub(super) admin: Arc<AdminState>,
+    /// Whether the admin port is served.
+    pub(super) serves_admin: bool,
 }
 
 /// A sidecar that is ready to run.
@@ -109,9 +116,11 @@ impl Builder<'_> {
             }
             .emit(&metrics);
         }
-        let admin = self.admin_state();
+        let admin = Arc::clone(&self.admin);
         let mut tasks = Tasks::default();
-        self.serve_admin(&admin, &mut tasks);
+        if self.serves_admin {
+            self.serve_admin(&admin, &mut tasks);
+        }
         let name = ClusterName {
             namespace: options.cluster_namespace.clone(),
             name: options.cluster_name.clone(),
@@ -159,37 +168,6 @@ impl Builder<'_> {
             tasks,
             settings,
         })
-    }
-
-    fn admin_state(&self) -> Arc<AdminState> {
-        let clock = self.clock.clone();
-        let state = AdminState::new(
-            self.metrics.clone(),
-            Arc::new(move || clock.now()),
-            BEAT_AGE_MAX_MS,
-        );
-        let questions = self
-            .config
-            .admin
-            .questions
-            .iter()
-            .map(|question| match question {
-                crate::config::Question::Decision => admin::Question::Decision,
-                crate::config::Question::History => admin::Question::History,
-                crate::config::Question::Config => admin::Question::Config,
-            });
-        let state = state.answer_only(questions.collect());
-        if !self.config.admin.log_level_change {
-            return Arc::new(state);
-        }
-        let telemetry = self.telemetry.clone();
-        Arc::new(state.allow_log_level(Arc::new(move |level| {
-            let level = crate::config::LogLevel::from_name(level).ok_or_else(|| {
-                format!("`{level}`; accepted are error, warn, info, debug and trace")
-            })?;
-            telemetry.set_level(level);
-            Ok(())
-        })))
     }
 
     fn serve_admin(&self, admin: &Arc<AdminState>, tasks: &mut Tasks) {
@@ -267,6 +245,39 @@ impl Builder<'_> {
         let now = self.clock.now().as_ms().unsigned_abs();
         now.rotate_left(17) ^ u64::from(std::process::id())
     }
+}
+
+/// Returns what the admin port of a sidecar with these settings shows: nothing yet.
+pub(super) fn admin_state(
+    config: &Config,
+    (metrics, clock, telemetry): (&Metrics, &Clock, &Telemetry),
+) -> Arc<AdminState> {
+    let now = clock.clone();
+    let state = AdminState::new(
+        metrics.clone(),
+        Arc::new(move || now.now()),
+        BEAT_AGE_MAX_MS,
+    );
+    let questions = config
+        .admin
+        .questions
+        .iter()
+        .map(|question| match question {
+            crate::config::Question::Decision => admin::Question::Decision,
+            crate::config::Question::History => admin::Question::History,
+            crate::config::Question::Config => admin::Question::Config,
+        });
+    let state = state.answer_only(questions.collect());
+    if !config.admin.log_level_change {
+        return Arc::new(state);
+    }
+    let telemetry = telemetry.clone();
+    Arc::new(state.allow_log_level(Arc::new(move |level| {
+        let level = crate::config::LogLevel::from_name(level)
+            .ok_or_else(|| format!("`{level}`; accepted are error, warn, info, debug and trace"))?;
+        telemetry.set_level(level);
+        Ok(())
+    })))
 }
 
 impl Observe for Sources {
