@@ -72,7 +72,10 @@ impl Walk<'_> {
             _ => return self.wrong(node, at, "a map of settings"),
         };
         let Some(properties) = schema.get("properties").and_then(Json::as_object) else {
-            return to_json(node);
+            return Some(match schema.get("additionalProperties") {
+                Some(of) if of.is_object() => self.entries(entries, of, at),
+                _ => to_json(node)?,
+            });
         };
         let mut map = Map::new();
         for entry in entries {
@@ -88,6 +91,15 @@ impl Walk<'_> {
         }
         let is_whole = self.required(entries, schema, at);
         is_whole.then_some(Json::Object(map))
+    }
+
+    /// Returns a map whose keys are free and whose values are alike.
+    fn entries(&mut self, entries: &[Entry], of: &Json, at: &Place<'_>) -> Json {
+        let values = entries.iter().filter_map(|entry| {
+            let path = join(at.path, &entry.key);
+            Some((entry.key.clone(), self.value(&entry.node, of, &path)?))
+        });
+        Json::Object(values.collect())
     }
 
     fn unknown(&mut self, entry: &Entry, path: &str, properties: &Map<String, Json>) {

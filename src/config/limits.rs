@@ -111,7 +111,7 @@ fn settings(policy: &Node) -> serde_json::Map<String, serde_json::Value> {
 }
 
 /// Returns where a path stands in the file: its own line, else that of the closest map around it.
-fn place<'a>(path: &'a str, document: &Node) -> Place<'a> {
+pub(super) fn place<'a>(path: &'a str, document: &Node) -> Place<'a> {
     let mut node = document;
     let mut line = None;
     for step in path.split(['.', '[']) {
