@@ -1,8 +1,19 @@
 # `make test` is the one command that passes all tests; it fetches the real Ray, etcd and kube-apiserver itself.
 
 CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PROGRAM := $(TARGET)/release/rayscaler
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+DENY_VERSION := 0.20.2
+NAME := rayscaler-$(VERSION)-$(shell uname -m)-linux
+ROOTFS ?= $(TARGET)/rootfs
+RELEASE ?= $(TARGET)/release-files
 
-.PHONY: test matrix tools lint core doc ci build figures
+.PHONY: sandbox test matrix tools lint core doc ci build rootfs release deny figures
+
+# A minute of a busy cluster, without Kubernetes or Ray: `make sandbox ARGS="--speed 5"`.
+sandbox:
+	$(CARGO) run -- sandbox $(ARGS)
 
 test: tools
 	$(CARGO) test --no-fail-fast
@@ -35,9 +46,37 @@ doc:
 
 ci: tools lint core test
 
+# The program as it goes into the image: without the stand-ins, and with the C library in it.
 build:
-	$(CARGO) build --release --no-default-features --features sidecar
+	$(CARGO) rustc --locked --release --bin rayscaler --no-default-features --features sidecar -- -C target-feature=+crt-static
+
+# The root file system of the image: one program under every name that KubeRay starts, and who runs it.
+rootfs: build
+	rm -rf $(ROOTFS)
+	install -d $(ROOTFS)/bin $(ROOTFS)/etc $(ROOTFS)/usr/bin
+	install -m 0755 $(PROGRAM) $(ROOTFS)/rayscaler
+	ln -s /rayscaler $(ROOTFS)/bin/bash
+	ln -s /rayscaler $(ROOTFS)/usr/bin/ray
+	ln -s /rayscaler $(ROOTFS)/usr/bin/rayscaler
+	echo 'rayscaler:x:1000:1000::/:/rayscaler' >$(ROOTFS)/etc/passwd
+	echo 'rayscaler:x:1000:' >$(ROOTFS)/etc/group
+
+# What goes beside a tag: program, root file system, list of what is in it, checksums.
+release: rootfs
+	@grep -q '^### $(VERSION)' README.md || { echo "README.md: the changelog has no section $(VERSION)"; exit 1; }
+	rm -rf $(RELEASE)
+	install -d $(RELEASE)
+	install -m 0755 $(PROGRAM) $(RELEASE)/$(NAME)
+	tar --create --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --file=$(RELEASE)/$(NAME)-rootfs.tar --directory=$(ROOTFS) .
+	python3 deploy/sbom.py $(CARGO) >$(RELEASE)/$(NAME).cdx.json
+	cd $(RELEASE) && sha256sum $(NAME)* >SHA256SUMS
+
+# Licences, sources and banned packages of everything that is built in. The list of known vulnerabilities is
+# not asked, as it cannot be had everywhere: `cargo deny check advisories` does that.
+deny:
+	command -v cargo-deny >/dev/null || [ -x .cache/tools/bin/cargo-deny ] || $(CARGO) install --locked --root .cache/tools --version $(DENY_VERSION) cargo-deny
+	PATH="$$PATH:$(CURDIR)/.cache/tools/bin" cargo-deny check bans licenses sources
 
 # Measures the program as it goes into the image; the measuring itself needs no optimisation.
 figures: tools build
-	RAYSCALER_TEST_SIDECAR=$(CURDIR)/target/release/rayscaler $(CARGO) bench --profile dev --bench reaction
+	RAYSCALER_TEST_SIDECAR=$(abspath $(PROGRAM)) $(CARGO) bench --profile dev --bench reaction

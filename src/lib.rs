@@ -43,5 +43,7 @@ pub mod policy;
 pub mod report;
 #[cfg(feature = "sidecar")]
 pub mod runtime;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 #[cfg(feature = "sidecar")]
 pub mod wire;

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rayscaler::admin::{self, AdminState};
-use rayscaler::model::{ClusterSnapshot, Completeness, GroupDecision, ScaleDecision, Timestamp};
+use rayscaler::admin::{self, AdminState, LastPass};
+use rayscaler::model::{
+    ClusterSnapshot, Completeness, GroupDecision, History, ScaleDecision, Timestamp,
+};
 use rayscaler::report::Metrics;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -62,8 +64,15 @@ impl Port {
             ..ClusterSnapshot::default()
         };
         let moment = Timestamp::from_ms(self.now.load(Ordering::Relaxed));
-        self.state
-            .decided(Arc::new(snapshot), Arc::new(decision), "patched", moment);
+        self.state.decided(LastPass {
+            at: moment,
+            outcome: "patched".to_owned(),
+            outcome_detail: String::new(),
+            is_dry_run: false,
+            snapshot: Arc::new(snapshot),
+            decision: Arc::new(decision),
+            memory: Arc::new(History::default()),
+        });
     }
 }
 
@@ -130,7 +139,7 @@ async fn metrics_are_prometheus_text() {
 #[tokio::test]
 async fn decisions_snapshot_and_configuration_are_json() {
     let port = Port::start(|state| state).await;
-    for path in ["/v1/decision", "/v1/snapshot", "/v1/config"] {
+    for path in ["/v1/decision", "/v1/snapshot", "/v1/pass", "/v1/config"] {
         assert_eq!(port.get(path).await.0, 503, "{path}");
     }
     port.set_now(77);
@@ -148,7 +157,40 @@ async fn decisions_snapshot_and_configuration_are_json() {
     assert_eq!(history[0]["decision"]["groups"][0]["replicas_to"], 2);
     assert_eq!(json("/v1/decision").await["at"], 77);
     assert_eq!(json("/v1/snapshot").await["uid"], "u-1");
+    let pass: LastPass = serde_json::from_value(json("/v1/pass").await).unwrap();
+    assert_eq!((pass.at.as_ms(), pass.snapshot.uid.as_str()), (77, "u-1"));
     assert_eq!(json("/v1/config").await["kind"], "Config");
+}
+
+#[tokio::test]
+async fn a_status_is_told_before_the_first_decision_too() {
+    let port = Port::start(|state| state.of_cluster("ns", "demo")).await;
+    let problem = admin::SourceProblem {
+        source: "gcs".to_owned(),
+        message: "connection refused".to_owned(),
+    };
+    port.state.sources_failed(vec![problem]);
+    let status = async || -> admin::ClusterStatus {
+        let (code, text) = port.get("/v1/status").await;
+        assert_eq!(code, 200, "{text}");
+        serde_json::from_str(&text).unwrap()
+    };
+    let first = status().await;
+    assert_eq!(
+        (first.namespace.as_str(), first.cluster.as_str()),
+        ("ns", "demo")
+    );
+    assert_eq!(first.decided_ago_ms, None);
+    let gcs = &first.sources[0];
+    assert_eq!((gcs.source.as_str(), gcs.age_ms), ("gcs", None));
+    assert_eq!(gcs.error.as_deref(), Some("connection refused"));
+    port.set_now(500);
+    port.decide(true, growth(2));
+    port.set_now(2_000);
+    let then = status().await;
+    assert_eq!(then.decided_ago_ms, Some(1_500));
+    assert_eq!(then.sources[0].age_ms, Some(2_000));
+    assert_eq!(then.last_change.unwrap().groups[0].to, 2);
 }
 
 #[tokio::test]
@@ -241,6 +283,8 @@ async fn only_the_questions_that_were_allowed_are_answered() {
         ("/v1/config", 200),
         ("/v1/decision", 404),
         ("/v1/snapshot", 404),
+        ("/v1/pass", 404),
+        ("/v1/status", 404),
         ("/v1/history", 404),
         ("/metrics", 200),
     ] {

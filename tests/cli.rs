@@ -42,6 +42,8 @@ fn version_and_help_are_printed() {
     let help = success(&rayscaler(&["--help"]));
     for word in [
         "run",
+        "status",
+        "explain",
         "check",
         "decide",
         "policies",
@@ -53,6 +55,12 @@ fn version_and_help_are_printed() {
         assert!(help.contains(word), "{help}");
     }
     assert!(success(&rayscaler(&["run", "--help"])).contains("RAY_CLUSTER_NAME"));
+    for command in ["status", "explain", "check", "decide", "health"] {
+        let help = success(&rayscaler(&[command, "--help"]));
+        for word in ["Example", "Exit codes: 0"] {
+            assert!(help.contains(word), "{command}: {help}");
+        }
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the program says of captured input: `check --raycluster`, `decide`, and `policies`.
+//! What the program says of captured input: `decide`, `policies`, and `check` with a config.
 #![cfg(feature = "sidecar")]
 #![expect(clippy::unwrap_used, reason = "test")]
 
@@ -150,41 +150,6 @@ impl Files {
 
 fn words(owned: &[String]) -> Vec<&str> {
     owned.iter().map(String::as_str).collect()
-}
-
-#[test]
-fn check_shows_what_it_understands_of_each_group() {
-    assert_eq!(
-        success(&["check", &data("--raycluster", "raycluster.yaml")]),
-        "\
-RayCluster `demo`: 2 of 2 worker groups can be scaled, growing as demand asks
-group 0 `small`: replicas 1, from 0 to 3, 1 host each; priority 0; idle timeout 30s (the RayCluster)
-  a new node has {CPU: 2, memory: 4294967296, small: 1}
-  labels ray.io/node-group=small
-group 1 `rare`: replicas 2, from 0 to 5, 1 host each; priority -1; idle timeout 1m 30s (its own)
-  a new node has {CPU: 2, memory: 4294967296, rare: 1}
-  labels ray.io/node-group=rare
-"
-    );
-}
-
-#[test]
-fn check_says_why_a_group_is_skipped_and_what_the_operator_refuses() {
-    assert_eq!(
-        success(&["check", &data("--raycluster", "raycluster-odd.yaml")]),
-        "\
-RayCluster `odd`: 1 of 3 worker groups can be scaled, growing as demand asks
-group 1 `tpu`: replicas 0, from 0 without limit, 2 hosts each; priority 7; idle timeout 1m (the policy idle)
-  a new node has {CPU: 8, TPU: 4, accelerator_type:TPU-V4: 1}
-  the first host of a replica has {TPU-v4-16-head: 1} besides
-  labels ray.io/accelerator-type=TPU-V4, ray.io/node-group=tpu, ray.io/tpu-pod-type=v4-16, ray.io/tpu-topology=2x2x2
-  to be deleted: odd-tpu-worker-x
-group 0 `upside-down`: skipped, min_above_max: spec.workerGroupSpecs[0].minReplicas is 3; accepted: at most maxReplicas, which is 2
-group 2 `words`: skipped, unreadable: spec.workerGroupSpecs[2].replicas is \"many\"; accepted: a whole number
-problem operator_refuses: spec.workerGroupSpecs[0].minReplicas is 3; accepted: at most maxReplicas
-problem operator_refuses: spec.workerGroupSpecs[1].priority is 7; accepted: 0 unless rayVersion is 2.56 or later
-"
-    );
 }
 
 #[test]

@@ -17,7 +17,7 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{Api, DeleteParams};
 use ray_access::{CLUSTER, RayAccess};
 use serde_json::json;
-use support::process::{Program, Running};
+use support::process::{Program, Running, Start as _};
 use support::ray_process::signal;
 use support::wait::{eventually, free_port};
 
@@ -61,6 +61,18 @@ impl Sidecar {
         Some((reply.status().as_u16(), reply.text().await.ok()?))
     }
 
+    /// Waits until `rayscaler status` prints these words, and returns all it prints.
+    async fn shows(&self, words: &str) -> String {
+        let address = format!("--address=127.0.0.1:{}", self.port);
+        eventually(words, async || {
+            let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_rayscaler"));
+            let output = command.args(["status", &address]).output().await.ok()?;
+            let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+            shown.contains(words).then_some(shown)
+        })
+        .await
+    }
+
     async fn status(&self, path: &str) -> Option<u16> {
         Some(self.ask(path).await?.0)
     }
@@ -80,7 +92,7 @@ impl Sidecar {
     }
 
     async fn stops(&self) {
-        self.process.signal("TERM");
+        self.process.signal("TERM").unwrap();
         let code = self.process.wait(Duration::from_secs(2)).await;
         assert_eq!(code, Some(0), "{}", self.log());
     }
@@ -117,6 +129,10 @@ async fn without_a_gcs_it_lives_and_stops_when_told() {
     sidecar.lives_unready().await;
     let (_, metrics) = sidecar.ask("metrics").await.unwrap();
     assert!(metrics.contains("rayscaler_gcs_calls_total"), "{metrics}");
+    let shown = sidecar.shows("gcs cannot be read: ").await;
+    let first = format!("RayCluster {}/{CLUSTER}  rayscaler ", access.namespace);
+    assert!(shown.starts_with(&first), "{shown}");
+    assert!(shown.contains("nothing was decided yet; "), "{shown}");
     sidecar.stops().await;
 }
 

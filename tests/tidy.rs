@@ -38,7 +38,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("embedded", &["model", "wire", "clock"]),
-    ("sandbox", &["model", "wire", "clock", "embedded"]),
+    // It runs the sidecar whole, and plays the stock loop with the sidecar's own eyes.
+    (
+        "sandbox",
+        &[
+            "model", "policy", "engine", "config", "wire", "clock", "observe", "admin", "runtime",
+            "embedded",
+        ],
+    ),
     (
         "cli",
         &[

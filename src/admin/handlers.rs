@@ -57,11 +57,22 @@ pub(super) async fn history(State(state): Shared) -> Response {
 }
 
 pub(super) async fn snapshot(State(state): Shared) -> Response {
-    let snapshot = state.snapshot();
+    let pass = state.last_pass();
     render(state.renders(), JSON, move || {
-        snapshot.as_deref().and_then(json)
+        pass.and_then(|pass| json(&pass.snapshot))
     })
     .await
+}
+
+pub(super) async fn pass(State(state): Shared) -> Response {
+    let pass = state.last_pass();
+    render(state.renders(), JSON, move || pass.as_ref().and_then(json)).await
+}
+
+/// Answers before the first decision too: then it says which source is missing.
+pub(super) async fn status(State(state): Shared) -> Response {
+    let shared = Arc::clone(&state);
+    render(state.renders(), JSON, move || json(&shared.status())).await
 }
 
 pub(super) async fn config(State(state): Shared) -> Response {

@@ -6,9 +6,11 @@
 //! nothing here changes anything, but for the log level where the configuration allows it.
 
 mod handlers;
+mod last_pass;
 mod limits;
 mod readiness;
 mod state;
+mod status;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +23,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+pub use last_pass::LastPass;
 pub use state::{AdminState, Decided, Now, Question, SetLogLevel, Summary};
+pub use status::{
+    Change, ClusterStatus, DemandStatus, GroupChange, GroupStatus, Mode, NodeCounts, Removed,
+    ResourceUsage, SourceProblem, SourceStatus, Waiting, WaitingKind,
+};
 
 /// Wait before the port is tried again; a stock autoscaler that is about to go may still hold it.
 const BIND_RETRY: Duration = Duration::from_secs(1);
@@ -38,6 +45,8 @@ pub fn router(state: Arc<AdminState>) -> Router {
     if state.answers(Question::Decision) {
         router = router
             .route("/v1/decision", get(handlers::decision))
+            .route("/v1/pass", get(handlers::pass))
+            .route("/v1/status", get(handlers::status))
             .route("/v1/snapshot", get(handlers::snapshot));
     }
     if state.answers(Question::History) {

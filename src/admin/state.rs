@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 
+use super::last_pass::LastPass;
 use super::readiness::Readiness;
+use super::status::{ClusterStatus, Facts, SourceProblem};
 use crate::model::{ClusterSnapshot, NodeKind, NodeStatus, ScaleDecision, Timestamp};
 use crate::report::Metrics;
 
@@ -32,7 +34,7 @@ pub struct Decided {
     /// Units: milliseconds since 1970.
     pub at: Timestamp,
     /// What came of it, in a word.
-    pub outcome: &'static str,
+    pub outcome: String,
     /// The decision.
     pub decision: Arc<ScaleDecision>,
     /// What it was made on, in numbers.
@@ -92,16 +94,17 @@ impl Summary {
 
 #[derive(Debug, Default)]
 struct Shown {
-    snapshot: Option<Arc<ClusterSnapshot>>,
+    pass: Option<LastPass>,
     decided: Option<Decided>,
     history: VecDeque<Decided>,
+    source_problems: Vec<SourceProblem>,
     config: Arc<str>,
 }
 
 /// Names what may be asked under `/v1/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
-    /// The last decision, and the snapshot it was made from.
+    /// The last decision, what it was made from, and the status.
     Decision,
     /// The decisions before it.
     History,
@@ -113,6 +116,7 @@ pub enum Question {
 pub struct AdminState {
     metrics: Metrics,
     now: Now,
+    cluster: (String, String),
     readiness: Readiness,
     set_log_level: Option<SetLogLevel>,
     questions: Vec<Question>,
@@ -138,6 +142,7 @@ impl AdminState {
         Self {
             metrics,
             now,
+            cluster: (String::new(), String::new()),
             readiness,
             set_log_level: None,
             questions: vec![Question::Decision, Question::History, Question::Config],
@@ -147,6 +152,13 @@ impl AdminState {
             scrapes: Arc::new(Semaphore::new(1)),
             listening: watch::Sender::new(None),
         }
+    }
+
+    /// Says which RayCluster this is about.
+    #[must_use]
+    pub fn of_cluster(self, namespace: &str, name: &str) -> Self {
+        let cluster = (namespace.to_owned(), name.to_owned());
+        Self { cluster, ..self }
     }
 
     /// Answers these questions and no others; without this, all.
@@ -173,37 +185,37 @@ impl AdminState {
         self.readiness.beat(now);
     }
 
-    /// Shows a decision and what it was made on.
-    pub fn decided(
-        &self,
-        snapshot: Arc<ClusterSnapshot>,
-        decision: Arc<ScaleDecision>,
-        outcome: &'static str,
-        at: Timestamp,
-    ) {
-        if snapshot.completeness.is_complete() {
+    /// Shows which sources could not be read in the last pass.
+    pub fn sources_failed(&self, problems: Vec<SourceProblem>) {
+        self.shown().source_problems = problems;
+    }
+
+    /// Shows a pass in which something was decided, be it that nothing is to be done.
+    pub fn decided(&self, pass: LastPass) {
+        if pass.snapshot.completeness.is_complete() {
             self.readiness.decided();
         }
-        let summary = Summary::of(&snapshot);
         let decided = Decided {
-            at,
-            outcome,
-            decision,
-            summary,
+            at: pass.at,
+            outcome: pass.outcome.clone(),
+            decision: Arc::clone(&pass.decision),
+            summary: Summary::of(&pass.snapshot),
         };
         let mut shown = self.shown();
         let last = shown
             .history
             .back()
-            .map(|last| (&last.decision.groups, last.outcome));
-        let is_news = last != Some((&decided.decision.groups, outcome));
-        if decided.decision.is_change() && is_news {
+            .map(|last| (&last.decision.groups, &last.outcome));
+        let is_news = last != Some((&decided.decision.groups, &decided.outcome));
+        // A decision that waits for the end of a pause after a failure is told as that failure.
+        let is_tried = decided.outcome != "backing_off";
+        if decided.decision.is_change() && is_news && is_tried {
             shown.history.push_back(decided.clone());
             if shown.history.len() > HISTORY_MAX {
                 shown.history.pop_front();
             }
         }
-        shown.snapshot = Some(snapshot);
+        shown.pass = Some(pass);
         shown.decided = Some(decided);
     }
 
@@ -249,7 +261,33 @@ impl AdminState {
     /// Returns what the last decision was made on.
     #[must_use]
     pub fn snapshot(&self) -> Option<Arc<ClusterSnapshot>> {
-        self.shown().snapshot.clone()
+        let shown = self.shown();
+        shown.pass.as_ref().map(|pass| Arc::clone(&pass.snapshot))
+    }
+
+    /// Returns the last pass in which something was decided.
+    #[must_use]
+    pub fn last_pass(&self) -> Option<LastPass> {
+        self.shown().pass.clone()
+    }
+
+    /// Returns the cluster on one page, as of now.
+    #[must_use]
+    pub fn status(&self) -> ClusterStatus {
+        let (namespace, cluster) = self.cluster.clone();
+        let now = self.now();
+        let facts = {
+            let shown = self.shown();
+            Facts {
+                namespace,
+                cluster,
+                now,
+                pass: shown.pass.clone(),
+                source_problems: shown.source_problems.clone(),
+                last_change: shown.history.back().cloned(),
+            }
+        };
+        ClusterStatus::of(&facts)
     }
 
     /// Returns the last decision.

@@ -1,5 +1,7 @@
 //! Our own options, and what they come to together with the environment.
 
+mod live;
+
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -8,10 +10,13 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::argv::{Invocation, UsageError};
+use super::check::versions::version;
 use super::shell::Lookup;
 use crate::config::{Environment, LogFormat, LogLevel, METRICS_PORT, Overrides};
 use crate::runtime::supervisor::Lineage;
 use crate::runtime::{RunOptions, Variables};
+
+pub use live::{ExplainArguments, StatusArguments, Target};
 
 /// What `rayscaler version` prints.
 pub(super) const VERSION_TEXT: &str = concat!(
@@ -23,9 +28,11 @@ pub(super) const VERSION_TEXT: &str = concat!(
 const EXIT_CODES: &str = "\
 Exit codes:
   0   done; `run`: stopped by SIGTERM
-  1   failed
-  2   the config file is not accepted
+  1   failed; `status`, `explain`, `health`: no answer
+  2   the config file is not accepted; `check`: what was checked has an error
   64  the command line is not accepted
+
+Colours are for terminals only, and not where NO_COLOR is set.
 
 Also started as `ray kuberay-autoscaler …`, as `bash -c -- 'ray kuberay-autoscaler …'`, and with that
 whole line as its only argument.";
@@ -43,7 +50,11 @@ struct Cli {
 pub enum Command {
     /// Scale a cluster, until SIGTERM
     Run(RunArguments),
-    /// Check a config file, and show what is understood of a RayCluster
+    /// Show what a running rayscaler sees, does and waits for
+    Status(StatusArguments),
+    /// Explain why something is not launched, or not removed
+    Explain(ExplainArguments),
+    /// Check a config file, and what will hurt of a RayCluster
     Check(CheckArguments),
     /// Decide once, from files, and show decision and reasons
     Decide(DecideArguments),
@@ -57,6 +68,9 @@ pub enum Command {
     Completions(CompletionsArguments),
     /// Ask a running rayscaler for its health: exit code 0 when it is well
     Health(HealthArguments),
+    /// Watch it scale, without Kubernetes or Ray
+    #[cfg(feature = "sandbox")]
+    Sandbox(super::sandbox::SandboxArguments),
 }
 
 /// Options of `run`.
@@ -100,8 +114,24 @@ pub enum Form {
     Json,
 }
 
+const CHECK_HELP: &str = "\
+Examples:
+  rayscaler check rayscaler.yaml
+  rayscaler check --raycluster raycluster.yaml --kuberay-version 1.6
+  kubectl get raycluster my-cluster -o yaml | rayscaler check --raycluster -
+  helm template . | rayscaler check --raycluster - --role role.yaml --json
+
+A file may hold several objects. RayClusters, and those inside of RayServices and RayJobs, are
+checked; Roles and NetworkPolicies beside them are taken into account.
+
+Each finding has a stable code in brackets, the path, the value and what would be accepted.
+
+Exit codes: 0 no errors (warnings and notes alone), 1 a file cannot be read, 2 errors, or a config
+file that is not accepted, 64 the command line is not accepted.";
+
 /// Options of `check`.
 #[derive(Debug, PartialEq, Eq, Args)]
+#[command(after_help = CHECK_HELP)]
 pub struct CheckArguments {
     /// The config file [env: RAYSCALER_CONFIG]
     #[arg(value_name = "FILE", conflicts_with = "config")]
@@ -109,13 +139,32 @@ pub struct CheckArguments {
     /// The config file
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// A RayCluster, as YAML or JSON
+    /// A RayCluster, RayService or RayJob, as YAML or JSON; `-` for standard input
     #[arg(long, value_name = "FILE")]
     pub raycluster: Option<PathBuf>,
+    /// The Role or ClusterRole that the sidecar will have, as YAML or JSON
+    #[arg(long, value_name = "FILE", requires = "raycluster")]
+    pub role: Option<PathBuf>,
+    /// Version of the KubeRay operator, such as 1.6
+    #[arg(long, value_name = "VERSION", requires = "raycluster", value_parser = kuberay_version)]
+    pub kuberay_version: Option<(u64, u64)>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
+
+const DECIDE_HELP: &str = "\
+Example:
+  kubectl get raycluster my-cluster -o yaml > raycluster.yaml
+  kubectl get pods -l ray.io/cluster=my-cluster -o yaml > pods.yaml
+  rayscaler decide --gcs-reply reply.b64 --raycluster raycluster.yaml --pods pods.yaml
+
+Exit codes: 0 decided, 1 a file cannot be read, 2 the config file is not accepted, 64 the command
+line is not accepted.";
 
 /// Options of `decide`.
 #[derive(Debug, PartialEq, Eq, Args)]
+#[command(after_help = DECIDE_HELP)]
 pub struct DecideArguments {
     /// A captured reply to GetClusterResourceState, binary or base64
     #[arg(long, value_name = "FILE")]
@@ -145,16 +194,30 @@ pub struct PoliciesArguments {
     pub json: bool,
 }
 
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  source <(rayscaler completions bash)
+  rayscaler completions zsh > ~/.zfunc/_rayscaler
+  rayscaler completions fish > ~/.config/fish/completions/rayscaler.fish";
+
 /// Options of `completions`.
 #[derive(Debug, PartialEq, Eq, Args)]
+#[command(after_help = COMPLETIONS_HELP)]
 pub struct CompletionsArguments {
     /// The shell
     #[arg(value_enum)]
     pub shell: Shell,
 }
 
+const HEALTH_HELP: &str = "\
+Example, as an exec probe:
+  command: [rayscaler, health]
+
+Exit codes: 0 well, 1 not well or no answer, 64 the command line is not accepted.";
+
 /// Options of `health`.
 #[derive(Debug, PartialEq, Eq, Args)]
+#[command(after_help = HEALTH_HELP)]
 pub struct HealthArguments {
     /// Where rayscaler listens [default: 127.0.0.1 with the port of AUTOSCALER_METRIC_PORT, else 44217]
     #[arg(long, value_name = "HOST:PORT")]
@@ -170,6 +233,10 @@ fn host_and_port(text: &str) -> Result<String, String> {
     } else {
         Err("accepted: a host with a port, such as 127.0.0.1:6379".to_owned())
     }
+}
+
+fn kuberay_version(text: &str) -> Result<(u64, u64), String> {
+    version(text).ok_or_else(|| "accepted: a version such as 1.6 or v1.7.0".to_owned())
 }
 
 fn log_level(text: &str) -> Result<LogLevel, String> {
@@ -293,6 +360,24 @@ mod tests {
     #[test]
     fn clap_accepts_its_own_definition() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn completions_know_every_command_and_option() {
+        let arguments = CompletionsArguments { shell: Shell::Bash };
+        let mut out = Vec::new();
+        completions(&arguments, &mut out);
+        let script = String::from_utf8(out).unwrap();
+        for command in Cli::command().get_subcommands() {
+            assert!(
+                script.contains(command.get_name()),
+                "{}",
+                command.get_name()
+            );
+            for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+                assert!(script.contains(&format!("--{option}")), "{option}");
+            }
+        }
     }
 
     #[test]

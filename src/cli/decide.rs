@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use prost::Message as _;
 
 use super::arguments::DecideArguments;
+use super::progress::Progress;
 use super::{check, decision_text, manifest};
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -42,10 +43,12 @@ pub(super) fn run(
     registry: &Registry,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
+    let shown = Progress::of("reading and deciding");
     let captured = Captured::read(arguments, registry)?;
     let now = moment(arguments)?;
     let snapshot = captured.snapshot(now);
     let decision = captured.decide(&snapshot, registry, now)?;
+    drop(shown);
     if arguments.json {
         for problem in &snapshot.problems {
             super::say(&format!("problem {}: {}", problem.code, problem.detail));

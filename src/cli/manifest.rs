@@ -1,6 +1,7 @@
 //! Kubernetes objects in files: YAML or JSON, several documents, a `List`, or the object alone.
 
 use std::fs;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -12,8 +13,16 @@ use crate::wire::raycluster::RayCluster;
 /// Most scalars, lists and maps of a YAML file: 10,000 pods with all their fields have some millions.
 const NODES_MAX: usize = 20_000_000;
 
-/// Returns a file's text.
+/// The name that stands for standard input.
+const STDIN: &str = "-";
+
+/// Returns a file's text; that of standard input for `-`.
 pub(super) fn read(path: &Path) -> anyhow::Result<String> {
+    if path.as_os_str() == STDIN {
+        let mut text = String::new();
+        let read = io::stdin().lock().read_to_string(&mut text);
+        return read.map(|_| text).context("cannot read standard input");
+    }
     fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
 }
 
@@ -56,7 +65,21 @@ pub(super) fn pods(path: &Path) -> anyhow::Result<Vec<PodFacts>> {
     pods.collect()
 }
 
-fn nothing_of(expected: &str, found: &[&str]) -> String {
+/// Returns the Roles and ClusterRoles of a file, at least one.
+///
+/// Errors: neither.
+pub(super) fn roles(path: &Path) -> anyhow::Result<Vec<Value>> {
+    let objects = objects(path)?;
+    let found: Vec<&str> = objects.iter().map(kind).collect();
+    let problem = nothing_of("a Role or a ClusterRole", &found);
+    let is_role = |object: &Value| ["Role", "ClusterRole"].contains(&kind(object));
+    let roles: Vec<Value> = objects.into_iter().filter(is_role).collect();
+    anyhow::ensure!(!roles.is_empty(), "`{}` {problem}", path.display());
+    Ok(roles)
+}
+
+/// Says what a file holds, and what was expected.
+pub(super) fn nothing_of(expected: &str, found: &[&str]) -> String {
     let found = match found {
         [] => "nothing".to_owned(),
         _ => found.join(", "),
@@ -64,14 +87,16 @@ fn nothing_of(expected: &str, found: &[&str]) -> String {
     format!("holds {found}; expected {expected}, as YAML or JSON")
 }
 
-fn kind(object: &Value) -> &str {
+/// Returns the kind of an object; empty when it does not say.
+pub(super) fn kind(object: &Value) -> &str {
     object
         .get("kind")
         .and_then(Value::as_str)
         .unwrap_or_default()
 }
 
-fn objects(path: &Path) -> anyhow::Result<Vec<Value>> {
+/// Returns the objects of a file, lists taken apart.
+pub(super) fn objects(path: &Path) -> anyhow::Result<Vec<Value>> {
     let text = read(path)?;
     let documents = documents(&text)
         .with_context(|| format!("`{}` is neither YAML nor JSON", path.display()))?;

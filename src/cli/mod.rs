@@ -3,15 +3,27 @@
 //! `rayscaler run` first becomes the small parent of `runtime::supervisor`; only its child comes as
 //! far as clap and tokio.
 
+mod age;
 mod arguments;
 pub mod argv;
+mod ask;
 mod check;
+mod codes;
+mod columns;
 mod decide;
 mod decision_text;
+mod explain;
 mod health;
 mod manifest;
+mod node_text;
+mod paint;
 mod policies;
+mod progress;
+#[cfg(feature = "sandbox")]
+mod sandbox;
 mod shell;
+mod status;
+mod status_text;
 mod understood;
 
 use std::ffi::OsString;
@@ -27,9 +39,11 @@ use crate::runtime::{self, RunError};
 
 pub use decide::Captured;
 
-pub use arguments::{Command, Parsed, RunArguments, parse, run_options};
+pub use arguments::{
+    Command, ExplainArguments, Parsed, RunArguments, StatusArguments, Target, parse, run_options,
+};
 
-/// Exit code for a config file that is not accepted.
+/// Exit code for a config file that is not accepted, and for a RayCluster with errors.
 const EXIT_CONFIG: u8 = 2;
 
 /// Runs the program and returns its exit code.
@@ -87,7 +101,19 @@ fn execute(command: Command, remarks: Vec<String>, lineage: Lineage) -> anyhow::
             (options.remarks, options.lineage) = (remarks, lineage);
             runtime::run(&options, &registry)?;
         }
-        Command::Check(arguments) => check::run(&arguments, &registry, &mut out)?,
+        Command::Status(arguments) => {
+            drop(out);
+            status::run(&arguments)?;
+        }
+        Command::Explain(arguments) => {
+            drop(out);
+            explain::run(&arguments, &registry)?;
+        }
+        Command::Check(arguments) => {
+            if check::run(&arguments, &registry, &mut out)? {
+                return Ok(ExitCode::from(EXIT_CONFIG));
+            }
+        }
         Command::Decide(arguments) => decide::run(&arguments, &registry, &mut out)?,
         Command::Policies(arguments) => policies::run(&arguments, &mut out)?,
         Command::Schema => writeln!(out, "{:#}", config::schema())?,
@@ -97,6 +123,8 @@ fn execute(command: Command, remarks: Vec<String>, lineage: Lineage) -> anyhow::
             drop(out);
             health::run(&arguments)?;
         }
+        #[cfg(feature = "sandbox")]
+        Command::Sandbox(arguments) => sandbox::run(&arguments, &registry, &mut out)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -109,6 +137,8 @@ fn report(result: anyhow::Result<ExitCode>) -> ExitCode {
     };
     let is_config = error.downcast_ref::<check::Refused>().is_some()
         || matches!(error.downcast_ref::<RunError>(), Some(RunError::Config(_)));
+    #[cfg(feature = "sandbox")]
+    let is_config = is_config || sandbox::is_refused(&error);
     say(&format!("{error:#}"));
     if is_config {
         ExitCode::from(EXIT_CONFIG)

@@ -4,52 +4,24 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
+use super::check::subject::Subject;
 use crate::config::{self, Config, HumanDuration};
-use crate::model::{
-    ClusterSnapshot, Completeness, Labels, SkippedGroup, UpscalingMode, WorkerGroup,
-};
-use crate::observe::join::{JoinInput, join};
-use crate::observe::ray_state::RayState;
+use crate::model::{ClusterSnapshot, Labels, UpscalingMode, WorkerGroup};
 use crate::policy::Registry;
-use crate::wire::raycluster::RayCluster;
 
-/// Prints what is understood of each worker group, what is not, and what is odd besides.
-pub(super) fn print(
-    raycluster: &RayCluster,
-    config: &Config,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    // The way of the sidecar itself, with a Ray that says nothing and no pods.
-    let mut snapshot = join(&JoinInput {
-        ray: &RayState::default(),
-        raycluster,
-        pods: &[],
-        completeness: Completeness::default(),
-    });
-    let of_raycluster = snapshot.idle_timeout_ms;
-    config.scaling.apply_to(&mut snapshot);
-    let timeout = cluster_timeout(config, of_raycluster);
-    print_cluster(raycluster, &snapshot, out)?;
+/// Prints what is understood of the cluster and of each worker group that can be scaled.
+pub(super) fn print(subject: &Subject, config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let snapshot = subject.configured(config);
+    let timeout = cluster_timeout(config, subject.snapshot.idle_timeout_ms);
+    print_cluster(subject, &snapshot, out)?;
     for group in &snapshot.groups {
         print_group(group, &timeout, out)?;
-    }
-    for SkippedGroup {
-        name,
-        index,
-        code,
-        detail,
-    } in &snapshot.skipped
-    {
-        writeln!(out, "group {index} `{name}`: skipped, {code}: {detail}")?;
-    }
-    for problem in &snapshot.problems {
-        writeln!(out, "problem {}: {}", problem.code, problem.detail)?;
     }
     Ok(())
 }
 
 fn print_cluster(
-    raycluster: &RayCluster,
+    subject: &Subject,
     snapshot: &ClusterSnapshot,
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -58,10 +30,10 @@ fn print_cluster(
         UpscalingMode::Conservative => "step by step",
     };
     let (good, bad) = (snapshot.groups.len(), snapshot.skipped.len());
-    let name = &raycluster.metadata.name;
+    let Subject { kind, name, .. } = subject;
     write!(
         out,
-        "RayCluster `{name}`: {good} of {} worker groups can be scaled, growing {upscaling}",
+        "{kind} `{name}`: {good} of {} worker groups can be scaled, growing {upscaling}",
         good + bad
     )?;
     if snapshot.is_suspended {

@@ -6,6 +6,7 @@
 pub mod kube;
 pub mod operator;
 pub mod pods;
+pub mod process;
 pub mod ray;
 
 use crate::model::Timestamp;
@@ -33,7 +34,7 @@ fn kube_time(at: Timestamp) -> Time {
 /// Returns the events of a watch, which goes on by itself after errors.
 ///
 /// The watcher's own delay after errors is random; a fixed one repeats.
-fn watched<K>(api: Api<K>, config: Config) -> impl Stream<Item = Event<K>> + Send
+pub(crate) fn watched<K>(api: Api<K>, config: Config) -> impl Stream<Item = Event<K>> + Send
 where
     K: ::kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {

@@ -3,6 +3,7 @@
 //! Demand is kept as (shape, count) throughout: a count of a million costs what a count of one does.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,8 +35,21 @@ pub struct LabelConstraint {
     pub values: Vec<String>,
 }
 
+impl fmt::Display for LabelConstraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let operator = match self.operator {
+            LabelOperator::In => "in",
+            LabelOperator::NotIn => "not in",
+            LabelOperator::Unknown => "?",
+        };
+        write!(f, "{} {operator} [{}]", self.key, self.values.join(", "))
+    }
+}
+
 impl LabelConstraint {
-    fn matches(&self, labels: &Labels) -> bool {
+    /// Returns whether a node with `labels` meets the condition.
+    #[must_use]
+    pub fn matches(&self, labels: &Labels) -> bool {
         let value = labels.get(&self.key);
         match self.operator {
             LabelOperator::In => value.is_some_and(|v| self.values.contains(v)),
@@ -87,6 +101,25 @@ pub struct ResourceRequest {
     pub selectors: Vec<LabelSelector>,
     /// Nodes that are ruled out.
     pub anti_affinity: Option<AntiAffinity>,
+}
+
+impl fmt::Display for ResourceRequest {
+    /// Writes amounts and selectors, the most wanted first: `{CPU: 4} with zone in [a] or zone in [b]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.resources.fmt(f)?;
+        let selectors = self
+            .selectors
+            .iter()
+            .filter(|selector| !selector.constraints.is_empty());
+        for (at, selector) in selectors.enumerate() {
+            f.write_str(if at == 0 { " with " } else { " or " })?;
+            for (at, constraint) in selector.constraints.iter().enumerate() {
+                let and = if at == 0 { "" } else { " and " };
+                write!(f, "{and}{constraint}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl ResourceRequest {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::Infeasible;
 use crate::placement::Ledger;
 
-use super::explain::{Missing, describe, merged, report};
+use super::explain::{Missing, merged, report};
 use super::{Claim, Plan, Policy, PolicyContext, PolicyEntry, Stage, parse, schema_of, value_of};
 
 pub(super) const ENTRY: PolicyEntry = PolicyEntry {
@@ -37,7 +37,7 @@ impl Policy for Constraint {
         };
         let asks = merged(constraint.demands.iter());
         let claims = asks.iter().map(|demand| Claim {
-            what: format!("request_resources {}", describe(&demand.request)),
+            what: format!("request_resources {}", demand.request),
             class: CLASS.to_owned(),
             is_whole: false,
         });
@@ -48,7 +48,7 @@ impl Policy for Constraint {
             let Some(demand) = asks.get(*at) else {
                 continue;
             };
-            let what = format!("request_resources {}", describe(&demand.request));
+            let what = format!("request_resources {}", demand.request);
             let request = &demand.request;
             let missing = Missing {
                 what,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::Infeasible;
 use crate::placement::Ledger;
 
-use super::explain::{Missing, describe, merged, report};
+use super::explain::{Missing, merged, report};
 use super::{Claim, Plan, Policy, PolicyContext, PolicyEntry, Stage, parse, schema_of, value_of};
 
 pub(super) const ENTRY: PolicyEntry = PolicyEntry {
@@ -35,7 +35,7 @@ impl Policy for Demand {
             return;
         }
         let claims = asks.iter().map(|ask| Claim {
-            what: describe(&ask.request),
+            what: ask.request.to_string(),
             class: "tasks".to_owned(),
             is_whole: false,
         });
@@ -44,7 +44,7 @@ impl Policy for Demand {
         plan.accept(&placement, claims, Ledger::Free);
         for (at, count) in &placement.unplaced {
             let Some(ask) = asks.get(*at) else { continue };
-            let what = describe(&ask.request);
+            let what = ask.request.to_string();
             let missing = Missing {
                 what,
                 class: "tasks",

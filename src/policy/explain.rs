@@ -2,35 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{ClusterSnapshot, LabelOperator, ResourceDemand, ResourceRequest, Unserved};
+use crate::model::{ClusterSnapshot, ResourceDemand, ResourceRequest, Unserved};
 
 use super::Plan;
-
-/// Returns a request as people read it.
-pub(super) fn describe(request: &ResourceRequest) -> String {
-    let mut text = request.resources.to_string();
-    let selectors = request
-        .selectors
-        .iter()
-        .filter(|selector| !selector.constraints.is_empty());
-    for (at, selector) in selectors.enumerate() {
-        text.push_str(if at == 0 { " with " } else { " or " });
-        let parts = selector.constraints.iter().map(|constraint| {
-            let operator = match constraint.operator {
-                LabelOperator::In => "in",
-                LabelOperator::NotIn => "not in",
-                LabelOperator::Unknown => "?",
-            };
-            format!(
-                "{} {operator} [{}]",
-                constraint.key,
-                constraint.values.join(", ")
-            )
-        });
-        text.push_str(&parts.collect::<Vec<_>>().join(" and "));
-    }
-    text
-}
 
 /// Returns the demands sorted, equal ones as one.
 pub(super) fn merged<'a>(demands: impl Iterator<Item = &'a ResourceDemand>) -> Vec<ResourceDemand> {

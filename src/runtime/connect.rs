@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use super::backoff::Backoff;
 use super::sidecar::Builder;
 use super::telemetry::chain;
+use crate::admin::SourceProblem;
 use crate::observe::PollBounds;
 use crate::observe::access::Access;
 use crate::observe::cluster::{ClusterChange, ClusterName, ClusterWatch, FollowSettings};
@@ -81,10 +82,19 @@ impl Builder<'_> {
             failures += 1;
             if error != told {
                 warn!(error, "cannot reach the kubernetes api yet");
+                self.show_wait("raycluster", &error);
                 told = error;
             }
             tokio::time::sleep(Duration::from_millis(CONNECT.delay_ms(failures))).await;
         }
+    }
+
+    /// Shows whoever asks what the start waits for; the first pass replaces it.
+    fn show_wait(&self, source: &str, message: &str) {
+        self.admin.sources_failed(vec![SourceProblem {
+            source: source.to_owned(),
+            message: message.to_owned(),
+        }]);
     }
 
     pub(super) async fn ask_access(&self, kube: &KubeClient, name: &ClusterName) -> Access {
@@ -143,10 +153,11 @@ impl Builder<'_> {
         loop {
             for address in self.gcs_addresses(&mut cluster).await {
                 let (gcs, raylets) = self.ray_clients(&address)?;
-                if gcs.refresh_cluster_id().await.is_ok() {
+                let Err(error) = gcs.refresh_cluster_id().await else {
                     info!(address, "found the gcs");
                     return Ok((gcs, raylets, cluster));
-                }
+                };
+                self.show_wait("gcs", &chain(&error));
                 if failures == 0 {
                     info!(address, "waiting for the gcs");
                 }
@@ -173,10 +184,12 @@ impl Builder<'_> {
             if let Some(raycluster) = cluster.raycluster().current() {
                 break raycluster.gcs_port();
             }
-            if let ClusterChange::Lost(_, error) = cluster.next().await
-                && !std::mem::replace(&mut is_told, true)
-            {
-                warn!(error = chain(&error), "cannot read the raycluster yet");
+            if let ClusterChange::Lost(_, error) = cluster.next().await {
+                let error = chain(&error);
+                self.show_wait("raycluster", &error);
+                if !std::mem::replace(&mut is_told, true) {
+                    warn!(error, "cannot read the raycluster yet");
+                }
             }
         };
         let head = cluster

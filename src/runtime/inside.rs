@@ -45,7 +45,8 @@ impl Inside {
     #[must_use]
     pub fn new(parts: InsideParts) -> Self {
         let metrics = Metrics::new();
-        let admin = admin_state(&parts.config, (&metrics, &parts.clock, &parts.telemetry));
+        let settings = (&parts.options, &parts.config);
+        let admin = admin_state(settings, (&metrics, &parts.clock, &parts.telemetry));
         Self {
             parts,
             metrics,

@@ -10,7 +10,7 @@ use super::controller::{Pass, Report, WriteHold};
 use super::courier::{Delivery, Letter};
 use super::telemetry::Telemetry;
 use crate::act::{Applied, PatchOutcome, Refusal, WriteMode};
-use crate::admin::AdminState;
+use crate::admin::{AdminState, LastPass, SourceProblem};
 use crate::config::MonitorLog as MonitorLogSettings;
 use crate::model::{ClusterSnapshot, ScaleDecision, Timestamp, WorkerGroupName};
 use crate::observe::SourceError;
@@ -73,6 +73,8 @@ pub struct Reporting {
     is_continued: bool,
     is_greeted: bool,
     has_silent_raylets: bool,
+    /// Why the last write failed; empty since it did not.
+    last_failure: String,
 }
 
 impl Reporting {
@@ -88,6 +90,7 @@ impl Reporting {
             is_continued: false,
             is_greeted: false,
             has_silent_raylets: false,
+            last_failure: String::new(),
         }
     }
 
@@ -122,6 +125,12 @@ impl Reporting {
             }
             .emit(metrics);
         }
+        let problem = |error: &SourceError| SourceProblem {
+            source: error.source.to_owned(),
+            message: error.message.clone(),
+        };
+        let problems = pass.observed.errors.iter().map(problem);
+        self.parts.admin.sources_failed(problems.collect());
         self.told_errors.clone_from(&pass.observed.errors);
         let count = pass.observed.ray.raylets_silent;
         if (count > 0) != self.has_silent_raylets {
@@ -174,6 +183,21 @@ impl Reporting {
                 tracing::debug!(error, "monitor.log cannot be written");
             }
         }
+    }
+
+    /// Returns what came of a decision, and why nothing did; a failure is told until it is over.
+    fn told_outcome(&mut self, outcome: &Outcome, hold: Option<WriteHold>) -> (String, String) {
+        if let Some(hold @ WriteHold::BackingOff(_)) = hold {
+            return (hold.code().to_owned(), self.last_failure.clone());
+        }
+        let detail = match outcome {
+            Outcome::Failed { detail, .. } => detail.clone(),
+            Outcome::Paused(why) => why.clone(),
+            Outcome::Violated(ids) => format!("it would break {}", ids.join(", ")),
+            Outcome::Nothing | Outcome::Patched | Outcome::DryRun => String::new(),
+        };
+        self.last_failure.clone_from(&detail);
+        (outcome.as_str().to_owned(), detail)
     }
 
     fn take_deliveries(&mut self) {
@@ -260,13 +284,16 @@ impl Report for Reporting {
         );
         let wake_at = outbox.next_at;
         self.send(outbox);
-        let (snapshot, decision) = (
-            Arc::new(decided.snapshot.clone()),
-            Arc::new(decided.decision.clone()),
-        );
-        self.parts
-            .admin
-            .decided(snapshot, decision, acted.outcome.as_str(), pass.started_at);
+        let (outcome, outcome_detail) = self.told_outcome(&acted.outcome, decided.write_hold);
+        self.parts.admin.decided(LastPass {
+            at: pass.started_at,
+            outcome,
+            outcome_detail,
+            is_dry_run,
+            snapshot: Arc::new(decided.snapshot.clone()),
+            decision: Arc::new(decided.decision.clone()),
+            memory: Arc::new(decided.history.clone()),
+        });
         wake_at
     }
 }

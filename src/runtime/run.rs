@@ -72,7 +72,7 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
     let signals = trigger.pull_on_signal();
     tokio::pin!(signals);
     let metrics = Metrics::new();
-    let admin = admin_state(&config, (&metrics, &clock, &telemetry));
+    let admin = admin_state((options, &config), (&metrics, &clock, &telemetry));
     let builder = Builder {
         options,
         config: &config,

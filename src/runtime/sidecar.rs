@@ -249,7 +249,7 @@ impl Builder<'_> {
 
 /// Returns what the admin port of a sidecar with these settings shows: nothing yet.
 pub(super) fn admin_state(
-    config: &Config,
+    (options, config): (&RunOptions, &Config),
     (metrics, clock, telemetry): (&Metrics, &Clock, &Telemetry),
 ) -> Arc<AdminState> {
     let now = clock.clone();
@@ -257,7 +257,8 @@ pub(super) fn admin_state(
         metrics.clone(),
         Arc::new(move || now.now()),
         BEAT_AGE_MAX_MS,
-    );
+    )
+    .of_cluster(&options.cluster_namespace, &options.cluster_name);
     let questions = config
         .admin
         .questions

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::support::ray_venv::RayVersion;
+use super::options;
 use crate::support::raycluster::Group;
 use crate::world::{Options, World, cluster};
 
 /// Two actors come one after the other, and go: 0, 1, 2, 1, 0.
-async fn actors_come_and_go(version: &str, ray: RayVersion) {
+pub(super) async fn actors_come_and_go(version: &str, options: Options) {
     let manifest = cluster(version, 3).group(Group::new("small"));
-    let world = World::start(manifest, Options::on(ray)).await;
+    let world = World::start(manifest, options).await;
     world.desired(0).await;
     world.user(&["actor", "one", "--num-cpus=1"]).await;
     world.desired(1).await;
@@ -29,23 +29,18 @@ async fn actors_come_and_go(version: &str, ray: RayVersion) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a01_actors_come_and_go() {
-    actors_come_and_go("v2", RayVersion::Newest).await;
+    actors_come_and_go("v2", options()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a01_actors_come_and_go_with_v2_off() {
-    actors_come_and_go("v1", RayVersion::Newest).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a01_actors_come_and_go_on_the_oldest_ray() {
-    actors_come_and_go("v2", RayVersion::Oldest).await;
+    actors_come_and_go("v1", options()).await;
 }
 
 /// One actor is one pod of the only group, however the group is asked for.
 async fn one_actor_comes_and_goes(group: Group, wish: &str) {
     let manifest = cluster("v2", 3).group(group);
-    let world = World::start(manifest, Options::default()).await;
+    let world = World::start(manifest, options()).await;
     world.user(&["actor", "one", wish]).await;
     world.desired(1).await;
     world.pods_of("g", 1).await;
@@ -76,7 +71,7 @@ async fn a09_a_cpu_actor_gets_a_gpu_node_where_there_is_no_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a05_many_tasks_get_the_maximum_and_no_more() {
     let manifest = cluster("v2", 3600).group(Group::new("small"));
-    let world = World::start(manifest, Options::default()).await;
+    let world = World::start(manifest, options()).await;
     world.user(&["tasks", "--count=30", "--seconds=1.5"]).await;
     let pods = world.cluster.pods_of("small").await;
     assert_eq!(pods.len(), 3, "{}", world.sidecar_log());
@@ -85,9 +80,9 @@ async fn a05_many_tasks_get_the_maximum_and_no_more() {
 }
 
 /// What `request_resources` asks for outlives its driver, and is not given up when it has no work.
-async fn a_request_outlives_its_driver(version: &str, ray: RayVersion) {
+pub(super) async fn a_request_outlives_its_driver(version: &str, options: Options) {
     let manifest = cluster(version, 3).group(Group::new("small").replicas(0, 0, 2));
-    let world = World::start(manifest, Options::on(ray)).await;
+    let world = World::start(manifest, options).await;
     world.user(&["request", "--num-cpus=1"]).await;
     world.desired(1).await;
     world.pods_of("small", 1).await;
@@ -102,15 +97,10 @@ async fn a_request_outlives_its_driver(version: &str, ray: RayVersion) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a11_a_request_outlives_its_driver() {
-    a_request_outlives_its_driver("v2", RayVersion::Newest).await;
+    a_request_outlives_its_driver("v2", options()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a11_a_request_outlives_its_driver_with_v2_off() {
-    a_request_outlives_its_driver("v1", RayVersion::Newest).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a11_a_request_outlives_its_driver_on_the_oldest_ray() {
-    a_request_outlives_its_driver("v2", RayVersion::Oldest).await;
+    a_request_outlives_its_driver("v1", options()).await;
 }

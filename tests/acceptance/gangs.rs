@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use kube::api::DeleteParams;
 use serde_json::Value;
 
+use super::options;
 use crate::support::raycluster::Group;
-use crate::world::{Options, World, cluster};
+use crate::world::{World, cluster};
 
 const BUNDLES: &str = r#"--bundles=[{"CPU": 1}, {"CPU": 1}]"#;
 
@@ -20,7 +21,7 @@ async fn a_placement_group_survives_its_pods(strategy: &str, cpus: &str, pods: u
             .replicas(0, 0, 4)
             .param("num-cpus", cpus),
     );
-    let world = World::start(manifest, Options::default()).await;
+    let world = World::start(manifest, options()).await;
     let strategy = format!("--strategy={strategy}");
     world.user(&["gang", "pg", BUNDLES, &strategy]).await;
     let old = world.pods_of("small", pods).await;

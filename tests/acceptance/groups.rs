@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::options;
 use crate::support::raycluster::Group;
-use crate::world::{Options, World, cluster};
+use crate::world::{World, cluster};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a08_each_group_has_its_own_idle_timeout() {
@@ -16,7 +17,7 @@ async fn a08_each_group_has_its_own_idle_timeout() {
     let manifest = cluster("v2", 60)
         .group(group("short", "1", 3))
         .group(group("long", "2", 12));
-    let world = World::start(manifest, Options::default()).await;
+    let world = World::start(manifest, options()).await;
     world.user(&["actor", "big", "--num-cpus=2"]).await;
     world.user(&["actor", "small", "--num-cpus=1"]).await;
     world.pods_of("short", 1).await;
@@ -33,7 +34,7 @@ async fn a08_each_group_has_its_own_idle_timeout() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_of_two_hosts_comes_and_goes_as_a_whole() {
     let manifest = cluster("v2", 3).group(Group::new("slice").hosts(2));
-    let world = World::start(manifest, Options::default()).await;
+    let world = World::start(manifest, options()).await;
     world.user(&["actor", "one", "--num-cpus=1"]).await;
     world.pods_of("slice", 2).await;
     world.desired(2).await;

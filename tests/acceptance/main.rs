@@ -1,4 +1,5 @@
-//! What KubeRay's own end-to-end tests of the autoscaler ask for, with real Ray and a real API server.
+//! What KubeRay's own end-to-end tests of the autoscaler ask for: with real Ray and a real API server, and
+//! once more with the embedded ones.
 //!
 //! Operator and kubelet are the project's stand-ins, or KubeRay's own operator where
 //! `RAYSCALER_TEST_KUBERAY_OPERATOR` names it. In every scenario a guard watches that no worker with
@@ -10,11 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod basics;
-mod gangs;
-mod groups;
-mod limits;
-mod operation;
-mod reports;
+mod on_embedded;
+mod on_real;
 #[allow(dead_code, reason = "the benches use more of it")]
 mod world;

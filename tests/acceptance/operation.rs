@@ -5,12 +5,13 @@ use std::time::Duration;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
+use super::options;
 use crate::support::raycluster::Group;
-use crate::world::{Options, World, cluster};
+use crate::world::{World, cluster};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_with_a_token_is_scaled() {
-    let options = Options::default()
+    let options = options()
         .env("RAY_AUTH_MODE", "token")
         .env("RAY_AUTH_TOKEN", "a-token-of-the-tests");
     let manifest = cluster("v2", 3).group(Group::new("small"));
@@ -35,7 +36,7 @@ async fn nothing_is_written_while_the_annotation_pauses() {
             json!({"rayscaler.io/paused": "true"}),
         )
         .group(Group::new("small"));
-    let world = World::start(manifest, Options::default()).await;
+    let world = World::start(manifest, options()).await;
     world
         .user(&["actor", "one", "--num-cpus=1", "--no-wait"])
         .await;
@@ -60,7 +61,7 @@ async fn a_dry_run_decides_and_writes_nothing() {
     let text =
         "apiVersion: rayscaler.io/v1alpha1\nkind: RayscalerConfig\nscaling:\n  dryRun: true\n";
     std::fs::write(&config, text).unwrap();
-    let options = Options::default().env("RAYSCALER_CONFIG", config.to_str().unwrap());
+    let options = options().env("RAYSCALER_CONFIG", config.to_str().unwrap());
     let manifest = cluster("v2", 3).group(Group::new("small").replicas(1, 0, 3));
     let world = World::start(manifest, options).await;
     let generation = world.generation().await;
@@ -78,14 +79,12 @@ async fn a_dry_run_decides_and_writes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_of_others_stay_until_their_pods_are_gone() {
-    let options = Options {
-        names_busy: true,
-        ..Options::default()
-    };
+    let options = options().names_busy();
     let manifest = cluster("v2", 3).group(Group::new("small"));
     let world = World::start(manifest, options).await;
     world.user(&["actor", "one", "two", "--num-cpus=1"]).await;
     let pods = world.pods_of("small", 2).await;
+    world.busy(2).await;
     let (theirs, ours) = (&pods[0], &pods[1]);
     finalizers(&world, theirs, json!(["rayscaler.io/test"])).await;
     let named = json!({"workersToDelete": [theirs]});

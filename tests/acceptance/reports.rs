@@ -1,12 +1,13 @@
 //! What users read: `ray status`, and the autoscaler's lines in a driver's output.
 
+use super::options;
 use crate::support::raycluster::Group;
-use crate::world::{Options, World, cluster};
+use crate::world::{World, cluster};
 
 /// A driver asks for one node and for one that no group has; both have to be told.
 async fn status_and_drivers_tell_the_truth(version: &str, log: &str) {
     let manifest = cluster(version, 60).group(Group::new("small"));
-    let world = World::start(manifest, Options::default()).await;
+    let world = World::start(manifest, options()).await;
     let driver = world.user_starts(&["listen", "one", "--num-cpus=1", "--seconds=600"]);
     world.pods_of("small", 1).await;
     // Only now: what is told before a driver listens, it never prints.
@@ -17,7 +18,7 @@ async fn status_and_drivers_tell_the_truth(version: &str, log: &str) {
     ];
     world
         .eventually("the autoscaler's lines in a driver's output", || async {
-            let told = driver.log_tail();
+            let told = driver.printed();
             let from_us: Vec<&str> = told
                 .lines()
                 .filter(|line| line.contains("(autoscaler"))

@@ -1,5 +1,5 @@
-//! A RayCluster with a real head, real raylets and the sidecar under test, and a guard that
-//! watches whether a worker with work is ever named.
+//! A RayCluster with a head, raylets and the sidecar under test, and a guard that watches whether a
+//! worker with work is ever named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,11 +14,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::support;
-use crate::support::kube::KubeApi;
+use crate::support::kube::{KubeApi, Server};
+use crate::support::process::Start as _;
 use crate::support::ray_venv::RayVersion;
 use crate::support::raycluster::Manifest;
-use crate::support::real_pods::{Programs, RealPods};
+use crate::support::real_pods::{Programs, RayNodes, RealPods};
 use crate::support::stand_ins::{Cluster, StandIns};
+use crate::support::users::{EmbeddedRay, User};
 
 /// Whole clusters at a time: each is a dozen processes, and the machine may have two cores.
 const WORLDS_AT_ONCE: usize = 2;
@@ -39,8 +41,19 @@ pub(crate) fn cluster(version: &str, idle_timeout: u32) -> Manifest {
         .autoscaler(version)
 }
 
+/// What a world is made of; the sidecar is a real process in either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parts {
+    /// kube-apiserver and Ray.
+    Real,
+    /// The embedded API server and the embedded head, behind sockets.
+    Embedded,
+}
+
 /// How a world differs from the usual one.
 pub(crate) struct Options {
+    /// What it is made of.
+    pub parts: Parts,
     /// Ray's version.
     pub ray: RayVersion,
     /// Environment of every container.
@@ -52,12 +65,24 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Returns the usual world, but with this Ray.
-    pub fn on(ray: RayVersion) -> Self {
+    /// Returns the usual world, made of these parts.
+    pub fn of(parts: Parts) -> Self {
         Self {
-            ray,
+            parts,
             ..Self::default()
         }
+    }
+
+    /// Chooses Ray's version.
+    pub fn ray(mut self, ray: RayVersion) -> Self {
+        self.ray = ray;
+        self
+    }
+
+    /// Expects that a worker with work is named.
+    pub fn names_busy(mut self) -> Self {
+        self.names_busy = true;
+        self
     }
 
     /// Sets a variable in every container and in every client.
@@ -70,6 +95,7 @@ impl Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            parts: Parts::Real,
             ray: RayVersion::Newest,
             env: BTreeMap::new(),
             names_busy: false,
@@ -88,6 +114,8 @@ pub(crate) struct World {
     /// Where the sidecar serves metrics.
     pub admin_port: u16,
     gcs_port: String,
+    api: &'static KubeApi,
+    embedded: Option<EmbeddedRay>,
     env: BTreeMap<String, String>,
     stand_ins: Option<StandIns>,
     guard: JoinHandle<()>,
@@ -102,12 +130,20 @@ impl World {
         static WORLDS: std::sync::OnceLock<Arc<Semaphore>> = std::sync::OnceLock::new();
         let worlds = WORLDS.get_or_init(|| Arc::new(Semaphore::new(WORLDS_AT_ONCE)));
         let permit = Arc::clone(worlds).acquire_owned().await.unwrap();
-        let api = KubeApi::shared().await;
+        let api = KubeApi::shared_on(match options.parts {
+            Parts::Real => Server::Real,
+            Parts::Embedded => Server::Embedded,
+        })
+        .await;
+        let embedded = (options.parts == Parts::Embedded).then(EmbeddedRay::new);
         let admin_port = support::free_port();
         let mut env = options.env.clone();
         env.insert("AUTOSCALER_METRIC_PORT".to_owned(), admin_port.to_string());
         let programs = Programs {
-            ray: options.ray.programs(),
+            ray: match &embedded {
+                Some(ray) => RayNodes::Embedded(ray.runtime.clone()),
+                None => RayNodes::Installed(options.ray.programs()),
+            },
             sidecar: Some(sidecar()),
             env,
         };
@@ -133,6 +169,8 @@ impl World {
             head,
             admin_port,
             gcs_port,
+            api,
+            embedded,
             env: options.env,
             stand_ins: Some(stand_ins),
             guard,
@@ -156,35 +194,39 @@ impl World {
 
     /// Writes a kubeconfig with the rights of the sidecar and returns its path.
     pub async fn kubeconfig(&self) -> PathBuf {
-        let api = KubeApi::shared().await;
-        let token = api
+        let token = self
+            .api
             .sidecar_token(&self.cluster.namespace, &self.cluster.name)
             .await;
-        api.kubeconfig_for(&token)
+        self.api.kubeconfig_for(&token)
     }
 
     /// Runs the users' script to its end and returns what it printed.
     pub async fn user(&self, arguments: &[&str]) -> String {
-        let driver = self.user_starts(arguments);
-        let code = driver.wait(Duration::from_secs(180)).await;
-        assert_eq!(
-            code,
-            Some(0),
-            "{arguments:?}: {}\n{}",
-            driver.log_tail(),
-            self.sidecar_log()
-        );
-        driver.log_tail()
+        let user = self.user_starts(arguments);
+        self.finishes(user, arguments).await
     }
 
     /// Starts the users' script and lets it run.
-    pub fn user_starts(&self, arguments: &[&str]) -> support::process::Running {
+    pub fn user_starts(&self, arguments: &[&str]) -> User {
+        if let Some(ray) = &self.embedded {
+            return ray.user_starts(arguments);
+        }
         let script = std::fs::read_to_string(Path::new(DRIVER)).unwrap();
         let mut program = self.pods.driver(&script, &self.gcs_port);
         for argument in arguments {
             program = program.arg(*argument);
         }
-        program.start()
+        User::Script(program.start())
+    }
+
+    /// Waits until the users' script has ended well and returns what it printed.
+    pub async fn finishes(&self, user: User, arguments: &[&str]) -> String {
+        match tokio::time::timeout(Duration::from_secs(180), user.finish()).await {
+            Ok(Ok(printed)) => printed,
+            Ok(Err(printed)) => panic!("{arguments:?}: {printed}\n{}", self.sidecar_log()),
+            Err(_) => panic!("{arguments:?} did not end\n{}", self.sidecar_log()),
+        }
     }
 
     /// Waits until the groups' wish, in pods, is this many.

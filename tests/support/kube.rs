@@ -43,7 +43,7 @@ pub struct KubeApi {
 
 #[derive(Debug)]
 enum Backend {
-    Real(RealKube),
+    Real(Box<RealKube>),
     Embedded(EmbeddedKube),
 }
 
@@ -90,7 +90,7 @@ impl KubeApi {
         let (backend, port) = match server {
             Server::Real => {
                 let (real, port) = RealKube::start(&folder);
-                (Backend::Real(real), port)
+                (Backend::Real(Box::new(real)), port)
             }
             Server::Embedded => {
                 let embedded = EmbeddedKube::start(&folder);
@@ -128,12 +128,22 @@ impl KubeApi {
 
     /// Returns a client that holds `token`.
     pub async fn client_for(&self, token: &str) -> Client {
+        Client::try_from(self.config_for(token).await).unwrap()
+    }
+
+    /// Returns a client that holds `token` and shows every answer: it does not try again by itself.
+    pub async fn plain_client_for(&self, token: &str) -> Client {
+        let mut config = self.config_for(token).await;
+        config.default_retry = false;
+        Client::try_from(config).unwrap()
+    }
+
+    async fn config_for(&self, token: &str) -> Config {
         let kubeconfig = Kubeconfig::from_yaml(&self.kubeconfig_text(token)).unwrap();
         let options = KubeConfigOptions::default();
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+        Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
-            .unwrap();
-        Client::try_from(config).unwrap()
+            .unwrap()
     }
 
     /// Returns a token bound to a ServiceAccount, as the kubelet mounts it into a pod.

@@ -54,8 +54,10 @@ impl EmbeddedKube {
     pub fn kill(&self) {
         let serving = self.serving.lock().unwrap().take();
         if let Some(serving) = serving {
-            // The thread may have ended already.
-            if serving.stop.send(()).is_ok() {}
+            assert!(
+                serving.stop.send(()).is_ok(),
+                "the server has ended by itself"
+            );
             serving.thread.join().unwrap();
         }
     }

@@ -1,7 +1,7 @@
 //! The real API server: etcd and kube-apiserver as processes.
 
 use super::kube::ADMIN_TOKEN;
-use super::process::{Program, Running};
+use super::process::{Program, Running, Start as _};
 use super::{free_port, kube_binaries};
 use std::fs;
 use std::path::Path;

@@ -8,6 +8,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "test")]
 
 pub mod certificates;
+#[cfg(feature = "sandbox")]
+pub mod embedded_driver;
 pub mod kube;
 pub mod kube_binaries;
 pub mod kube_embedded;
@@ -19,6 +21,8 @@ pub mod ray_venv;
 pub mod raycluster;
 pub mod real_pods;
 pub mod stand_ins;
+#[cfg(feature = "sandbox")]
+pub mod users;
 pub mod wait;
 
 use rayscaler::embedded::Now;

@@ -11,7 +11,7 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use rayscaler::wire::kube_client::{ApiAccess, KubeClient, KubeSettings, PodAccess};
 use serde_json::{Value, json};
 
-use crate::support::kube::KubeApi;
+use crate::support::kube::{KubeApi, Server};
 
 /// The RayCluster's name, and that of the ServiceAccount, as with KubeRay.
 pub const CLUSTER: &str = "c";
@@ -28,7 +28,12 @@ pub struct RayAccess<'a> {
 impl RayAccess<'static> {
     /// Makes a RayCluster with these `workerGroupSpecs`, and a Role with KubeRay's verbs and `extra` rules.
     pub async fn new(groups: &Value, extra: &[Value]) -> Self {
-        Self::on(KubeApi::shared().await, groups, extra).await
+        Self::on_shared(Server::Real, groups, extra).await
+    }
+
+    /// Does the same on the shared API server of this sort.
+    pub async fn on_shared(server: Server, groups: &Value, extra: &[Value]) -> Self {
+        Self::on(KubeApi::shared_on(server).await, groups, extra).await
     }
 }
 

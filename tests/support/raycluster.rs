@@ -34,6 +34,11 @@ impl Manifest {
         }))
     }
 
+    /// Returns the cluster of a manifest as it is.
+    pub const fn of(manifest: Value) -> Self {
+        Self(manifest)
+    }
+
     /// Sets a member of the manifest by JSON pointer; objects on the way are made.
     #[must_use]
     pub fn set(mut self, pointer: &str, value: impl Into<Value>) -> Self {

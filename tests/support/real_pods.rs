@@ -1,27 +1,46 @@
 //! Runs pods as real processes: Ray nodes from a Ray installation, and the sidecar under test.
 //!
-//! All share one machine, so each Ray node gets its own loopback address and free ports; the rest of its
-//! command is what the operator generated.
+//! Ray nodes may also be raylets of an embedded head, reached by sockets like the others.
 
 use super::free_port;
 use super::kube::KubeApi;
-use super::process::{Program, Running};
+use super::process::{Program, Running, Start as _};
 use kube::ResourceExt;
-use rayscaler::embedded::pods::{ContainerRuntime, ContainerStart, Exit, Exits};
+use rayscaler::embedded::pods::{
+    ContainerRuntime, ContainerStart, Exits, Processes, RayProcessSettings, RayProcesses,
+};
+use rayscaler::embedded::ray::RayRuntime;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::TcpStream;
+
+/// What runs the Ray containers.
+#[derive(Debug, Clone)]
+pub enum RayNodes {
+    /// Processes of the Ray installation with this `bin` folder.
+    Installed(PathBuf),
+    /// Raylets of an embedded head.
+    Embedded(RayRuntime),
+}
+
+impl RayNodes {
+    fn programs(&self) -> &Path {
+        match self {
+            Self::Installed(folder) => folder,
+            Self::Embedded(_) => panic!("an embedded head has no programs"),
+        }
+    }
+}
 
 /// Where real pods get their programs from.
 #[derive(Debug, Clone)]
 pub struct Programs {
-    /// The `bin` folder of a Ray installation.
-    pub ray: PathBuf,
+    /// What runs the Ray containers.
+    pub ray: RayNodes,
     /// The sidecar; `None` leaves the container without a process.
     pub sidecar: Option<PathBuf>,
     /// Environment on top of every container's own.
@@ -33,7 +52,8 @@ pub struct Programs {
 pub struct RealPods {
     api: &'static KubeApi,
     programs: Programs,
-    has_socket_flags: bool,
+    ray: Option<RayProcesses>,
+    processes: Processes,
     shared: Arc<Shared>,
 }
 
@@ -41,7 +61,6 @@ pub struct RealPods {
 struct Shared {
     /// Ray's session, logs and the sidecar's names; a short path, since sockets lie in it.
     folder: PathBuf,
-    running: Mutex<BTreeMap<String, Vec<Running>>>,
     /// Removes the folder, even when the test process is killed.
     _guard: Running,
 }
@@ -60,20 +79,31 @@ impl RealPods {
                 symlink(sidecar, folder.join(name)).unwrap();
             }
         }
-        let running = Mutex::new(BTreeMap::new());
         let guard = Program::new("sleep", "/dev/null")
             .arg("infinity")
             .removing(&folder);
+        let processes = Processes::default();
+        let ray = match &programs.ray {
+            RayNodes::Installed(installed) => {
+                let settings = RayProcessSettings {
+                    programs: installed.clone(),
+                    folder: folder.clone(),
+                    env: programs.env.clone(),
+                    search_path: super::env("PATH").unwrap_or_default(),
+                };
+                Some(RayProcesses::new(settings, processes.clone()).expect("a Ray installation"))
+            }
+            RayNodes::Embedded(_) => None,
+        };
         let shared = Arc::new(Shared {
             folder,
-            running,
             _guard: guard.start(),
         });
-        let has_socket_flags = has_socket_flags(&programs.ray);
         Self {
             api,
             programs,
-            has_socket_flags,
+            ray,
+            processes,
             shared,
         }
     }
@@ -104,13 +134,7 @@ impl RealPods {
 
     /// Returns the process id of a pod's main container, once it runs.
     pub fn pid(&self, uid: &str) -> Option<u32> {
-        self.shared
-            .running
-            .lock()
-            .unwrap()
-            .get(uid)?
-            .first()
-            .map(Running::pid)
+        self.processes.pid(uid)
     }
 
     /// Returns a Python program that runs as a Ray driver of the cluster whose GCS has this port.
@@ -128,7 +152,7 @@ impl RealPods {
             .shared
             .folder
             .join(format!("client-{}.log", free_port()));
-        let program = Program::new(self.programs.ray.join(name), log)
+        let program = Program::new(self.programs.ray.programs().join(name), log)
             .env("RAY_ADDRESS", format!("127.0.0.1:{port}"))
             .env("PYTHONUNBUFFERED", "1");
         let own = self.programs.env.iter();
@@ -169,148 +193,37 @@ impl RealPods {
         );
         Ok(Some(program))
     }
-
-    /// Nodes that start at once would choose the same names for their sockets in the head's folder.
-    fn own_sockets(&self, address: Ipv4Addr) -> Vec<String> {
-        let own = self.shared.folder.join(address.to_string());
-        if self.has_socket_flags {
-            let flags = ["raylet", "plasma-store"];
-            return flags
-                .map(|name| format!("--{name}-socket-name={}.{name}", own.display()))
-                .into();
-        }
-        vec![format!("--temp-dir={}", own.display())]
-    }
-
-    /// A Ray node: the generated command with what one machine for all needs; later flags win.
-    async fn ray_node(&self, start: &ContainerStart) -> Result<Program, String> {
-        let command = start
-            .env
-            .get("KUBERAY_GEN_RAY_START_CMD")
-            .ok_or("no `ray start` command")?;
-        let port = start.env.get("RAY_PORT").ok_or("no GCS port")?;
-        let gcs = format!("127.0.0.1:{port}");
-        let mut flags = vec![
-            "--object-store-memory=100000000".to_owned(),
-            "--disable-usage-stats".to_owned(),
-            "--min-worker-port=0".to_owned(),
-            "--max-worker-port=0".to_owned(),
-            format!("--metrics-export-port={}", free_port()),
-            format!("--dashboard-agent-listen-port={}", free_port()),
-        ];
-        if start
-            .pod
-            .labels()
-            .get("ray.io/node-type")
-            .is_some_and(|kind| kind == "head")
-        {
-            let folder = self.shared.folder.display();
-            flags.push("--node-ip-address=127.0.0.1".to_owned());
-            flags.push("--include-dashboard=false".to_owned());
-            flags.push(format!("--temp-dir={folder}/{port}"));
-        } else {
-            // What the init container does that the stand-ins leave out.
-            while TcpStream::connect(&gcs).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            flags.extend(self.own_sockets(start.address));
-            flags.push(format!("--node-ip-address={}", start.address));
-            flags.push(format!("--address={gcs}"));
-        }
-        let path = format!(
-            "{}:{}",
-            self.programs.ray.display(),
-            super::env("PATH").unwrap_or_default()
-        );
-        let log = self.log_file(&start.pod.name_any(), &start.container.name);
-        let mut program = Program::new("sh", log);
-        program.args = vec![
-            "-c".to_owned(),
-            format!("exec {command} {}", flags.join(" ")),
-        ];
-        for (name, value) in &start.env {
-            program = program.env(name, value);
-        }
-        Ok(program.env("RAY_ADDRESS", gcs).env("PATH", path))
-    }
-}
-
-/// Returns true for a Ray that takes names of sockets instead of a worker's own folder, such as 2.47.
-fn has_socket_flags(ray: &Path) -> bool {
-    let libraries = std::fs::read_dir(ray.join("../lib"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let scripts = libraries.map(|folder| folder.join("site-packages/ray/scripts/scripts.py"));
-    let script = scripts
-        .filter_map(|path| std::fs::read_to_string(path).ok())
-        .next();
-    script
-        .expect("a Ray installation")
-        .contains("--raylet-socket-name")
 }
 
 impl ContainerRuntime for RealPods {
-    async fn start(&self, start: ContainerStart, exits: Exits) -> Result<(), String> {
-        let containers = start.pod.spec.as_ref().map(|spec| &spec.containers);
-        let is_ray = containers.and_then(|all| all.first()) == Some(&start.container);
-        let program = if is_ray {
-            Some(self.ray_node(&start).await?)
-        } else if start.container.name == "autoscaler" {
-            let program = self.sidecar(&start).await?;
-            program.map(|program| {
-                start
-                    .env
-                    .iter()
-                    .fold(program, |p, (name, value)| p.env(name, value))
-            })
-        } else {
-            None
-        };
-        let Some(mut program) = program else {
+    async fn start(&self, mut start: ContainerStart, exits: Exits) -> Result<(), String> {
+        if start.is_ray() {
+            return match (&self.programs.ray, &self.ray) {
+                (RayNodes::Embedded(runtime), _) => {
+                    start.env.extend(self.programs.env.clone());
+                    runtime.start(start, exits).await
+                }
+                (_, Some(ray)) => ray.start(start, exits).await,
+                _ => Err("no Ray".to_owned()),
+            };
+        }
+        if start.container.name != "autoscaler" {
+            return Ok(());
+        }
+        let Some(program) = self.sidecar(&start).await? else {
             return Ok(());
         };
-        for (name, value) in &self.programs.env {
-            program = program.env(name, value);
-        }
-        let running = program.start();
-        let mut exited = running.exited();
-        let container = start.container.name.clone();
-        tokio::spawn(async move {
-            if let Ok(code) = exited.wait_for(Option::is_some).await.map(|code| *code) {
-                exits.tell(Exit {
-                    container,
-                    code: code.unwrap_or(0),
-                    reason: None,
-                });
-            }
-        });
-        let uid = start.pod.uid().unwrap_or_default();
-        self.shared
-            .running
-            .lock()
-            .unwrap()
-            .entry(uid)
-            .or_default()
-            .push(running);
-        Ok(())
+        let env = start.env.iter().chain(&self.programs.env);
+        let program = env.fold(program, |program, (name, value)| program.env(name, value));
+        self.processes.run(&program, &start, exits)
     }
 
     async fn stop(&self, uid: &str, grace: Duration) {
-        let Some(containers) = self.shared.running.lock().unwrap().remove(uid) else {
-            return;
-        };
-        for container in &containers {
-            container.signal("TERM");
-        }
-        let all_ended = async {
-            for container in &containers {
-                container.wait(grace).await;
+        let raylet = async {
+            if let RayNodes::Embedded(runtime) = &self.programs.ray {
+                runtime.stop(uid, grace).await;
             }
         };
-        drop(tokio::time::timeout(grace, all_ended).await);
-        // Ends what is left of the sessions, and waits for that.
-        tokio::task::spawn_blocking(move || drop(containers))
-            .await
-            .unwrap();
+        tokio::join!(raylet, self.processes.stop(uid, grace));
     }
 }

@@ -1,7 +1,7 @@
 //! A namespace with an operator and a kubelet, and the RayClusters in it.
 
 use super::kube::{KubeApi, Server};
-use super::process::{Program, Running};
+use super::process::{Program, Running, Start as _};
 use super::raycluster::Manifest;
 use super::{free_port, now};
 use k8s_openapi::api::core::v1::Pod;

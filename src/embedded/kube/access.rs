@@ -2,9 +2,9 @@
 
 use super::State;
 use super::identity::User;
-use super::kinds::{self, Kind};
+use super::members::list;
 use super::refusal::Refusal;
-use super::request::{Query, Target, Verb};
+use super::request::{Query, Target, Unserved, Verb};
 use super::store::{Key, Scope};
 use http::Method;
 use serde_json::{Value, json};
@@ -52,6 +52,16 @@ impl Asked {
             resource,
             namespace: target.namespace.clone().or(own),
             name,
+        }
+    }
+
+    pub(super) fn unserved(unserved: &Unserved, verb: &str) -> Self {
+        Self::Resource {
+            verb: verb.to_owned(),
+            group: unserved.group.clone(),
+            resource: unserved.resource.clone(),
+            namespace: unserved.namespace.clone(),
+            name: unserved.name.clone(),
         }
     }
 
@@ -163,31 +173,11 @@ impl Asked {
                     "User {user:?} cannot {verb} resource {resource:?} in API group {group:?} {scope}"
                 );
                 let plural = resource.split('/').next().unwrap_or_default();
-                let known = kinds::KINDS
-                    .iter()
-                    .find(|kind| kind.group == group && kind.plural == plural);
-                let kind = known.copied().unwrap_or(REVIEW);
-                Refusal::forbidden(&kind, name, &problem)
+                Refusal::forbidden_on((group, plural), name, &problem)
             }
         }
     }
 }
-
-/// Stands in messages for what is asked about and not stored.
-const REVIEW: Kind = Kind {
-    group: "authorization.k8s.io",
-    version: "v1",
-    kind: "SelfSubjectAccessReview",
-    plural: "selfsubjectaccessreviews",
-    singular: "selfsubjectaccessreview",
-    short_names: &[],
-    is_namespaced: false,
-    has_generation: false,
-    subresources: &[],
-    selectable: &[],
-    read: None,
-    columns: &[],
-};
 
 impl State {
     /// Refuses what no role allows.
@@ -199,26 +189,36 @@ impl State {
     }
 
     fn is_allowed(&self, user: &User, asked: &Asked) -> bool {
-        let rules = self.rules_of(user, asked.namespace());
-        user.groups.iter().any(|group| group == "system:masters")
-            || rules.iter().any(|rule| asked.is_allowed_by(rule))
+        user.is_master() || self.why_allowed(user, asked).is_some()
     }
 
-    /// Returns the rules that are bound to a user, for the whole cluster and for one namespace.
-    fn rules_of(&self, user: &User, namespace: Option<&str>) -> Vec<Value> {
-        let mut rules = Vec::new();
+    /// Returns by which binding a user may do something.
+    fn why_allowed(&self, user: &User, asked: &Asked) -> Option<String> {
+        let granted = self.granted(user, asked.namespace());
+        let granted = granted
+            .into_iter()
+            .find(|granted| asked.is_allowed_by(&granted.rule));
+        granted.map(|granted| granted.source)
+    }
+
+    /// Returns what is bound to a user, for the whole cluster and for one namespace.
+    fn granted(&self, user: &User, namespace: Option<&str>) -> Vec<Granted> {
+        let mut granted = Vec::new();
         let mut collect = |plural, of: Option<&str>| {
             let scope = Scope {
                 plural,
                 namespace: of.map(str::to_owned),
             };
             for (_, binding) in self.store.list(&scope) {
-                let subjects = binding["subjects"].as_array().into_iter().flatten();
-                if subjects
-                    .into_iter()
-                    .any(|subject| is_subject(user, subject, of))
-                {
-                    rules.extend(self.rules_of_role(&binding["roleRef"], of));
+                let mut subjects = list(binding, "subjects").iter();
+                let subject = subjects.find(|subject| is_subject(user, subject, of));
+                if let Some(subject) = subject {
+                    let source = source(binding, subject);
+                    let rules = self.rules_of_role(&binding["roleRef"], of);
+                    granted.extend(rules.into_iter().map(|rule| Granted {
+                        source: source.clone(),
+                        rule,
+                    }));
                 }
             }
         };
@@ -226,7 +226,7 @@ impl State {
         if namespace.is_some() {
             collect("rolebindings", namespace);
         }
-        rules
+        granted
     }
 
     fn rules_of_role(&self, role: &Value, namespace: Option<&str>) -> Vec<Value> {
@@ -245,11 +245,9 @@ impl State {
             .to_owned(),
             name: role["name"].as_str().unwrap_or_default().to_owned(),
         };
-        let rules = self
-            .store
-            .get(&key)
-            .and_then(|role| role["rules"].as_array());
-        rules.cloned().unwrap_or_default()
+        let role = self.store.get(&key);
+        role.map(|role| list(role, "rules").to_vec())
+            .unwrap_or_default()
     }
 
     /// Answers a review.
@@ -258,7 +256,10 @@ impl State {
         let (kind, status) = match review {
             "selfsubjectaccessreviews" => {
                 let asked = Asked::of_review(&review_object["spec"]);
-                let status = json!({"allowed": self.is_allowed(user, &asked)});
+                let mut status = json!({"allowed": self.is_allowed(user, &asked)});
+                if let Some(source) = self.why_allowed(user, &asked) {
+                    status["reason"] = json!(format!("RBAC: allowed by {source}"));
+                }
                 ("SelfSubjectAccessReview", status)
             }
             "selfsubjectrulesreviews" => {
@@ -268,7 +269,9 @@ impl State {
                 if namespace.is_empty() {
                     return Err(Refusal::bad_request("no namespace on request"));
                 }
-                ("SelfSubjectRulesReview", self.rules_review(user, namespace))
+                let status = self.rules_review(user, namespace);
+                review_object["spec"] = json!({});
+                ("SelfSubjectRulesReview", status)
             }
             _ => return Err(Refusal::no_such_resource()),
         };
@@ -282,19 +285,38 @@ impl State {
     }
 
     fn rules_review(&self, user: &User, namespace: &str) -> Value {
-        let is_master = user.groups.iter().any(|group| group == "system:masters");
-        let mut rules = self.rules_of(user, Some(namespace));
-        if is_master {
-            rules.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
-            rules.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
-        }
-        let of_paths = |rule: &Value| {
-            rule.get("nonResourceURLs")
-                .is_some_and(|urls| !urls.is_null())
-        };
-        let (paths, resources): (Vec<Value>, Vec<Value>) = rules.into_iter().partition(of_paths);
+        let granted = self.granted(user, Some(namespace)).into_iter();
+        let rules = granted.map(|granted| granted.rule);
+        let is_of_paths = |rule: &Value| !list(rule, "nonResourceURLs").is_empty();
+        let (paths, resources): (Vec<Value>, Vec<Value>) = rules.partition(is_of_paths);
         json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false})
     }
+}
+
+/// A rule that a user holds, and where from.
+struct Granted {
+    /// The binding, in the words of a review.
+    source: String,
+    rule: Value,
+}
+
+fn source(binding: &Value, subject: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let metadata = &binding["metadata"];
+    let placed = |name: &Value, namespace: &Value| match namespace.as_str() {
+        Some(namespace) => format!("{}/{namespace}", text(name)),
+        None => text(name),
+    };
+    let role = &binding["roleRef"];
+    format!(
+        "{} {:?} of {} {:?} to {} {:?}",
+        text(&binding["kind"]),
+        placed(&metadata["name"], &metadata["namespace"]),
+        text(&role["kind"]),
+        text(&role["name"]),
+        text(&subject["kind"]),
+        placed(&subject["name"], &subject["namespace"]),
+    )
 }
 
 /// Returns true when a binding in a namespace (or none) means this user.

@@ -1,9 +1,10 @@
 //! Server-side apply: a configuration is merged in, what it no longer names goes, others' fields are theirs.
 
 use super::field_set::{FieldSet, Step, shown};
+use super::fields::{applied_fields, fields_of, list_rule, step_of};
 use super::kinds::Kind;
 use super::lists;
-use super::managed::{Entry, Manager, applied_fields, entries, fields_of, list_rule, step_of};
+use super::managed::{Applied, Entry, Manager, entries};
 use super::refusal::Refusal;
 use serde_json::{Map, Value, json};
 
@@ -15,7 +16,7 @@ pub(super) fn apply(
     live: &Value,
     (config, manager): (&Value, &Manager),
     is_forced: bool,
-) -> Result<(Value, FieldSet), Refusal> {
+) -> Result<(Value, Applied), Refusal> {
     if !config["metadata"]["managedFields"].is_null() {
         return Err(Refusal::bad_request("metadata.managedFields must be nil"));
     }
@@ -36,18 +37,30 @@ pub(super) fn apply(
     for path in gone {
         remove(&mut merged, &path);
     }
-    if !is_forced {
-        check_conflicts(kind, (live, &merged), (&all, manager), &applied)?;
+    let others = all.iter().filter(|entry| !entry.is_of(manager));
+    let conflicts = conflicts(kind, (live, &merged), others, &applied);
+    if !is_forced && !conflicts.is_empty() {
+        return Err(refusal(&conflicts));
     }
+    let taken = conflicts
+        .iter()
+        .fold(FieldSet::default(), |taken, (_, fields)| {
+            taken.union(fields)
+        });
+    let applied = Applied {
+        fields: applied,
+        taken,
+    };
     Ok((merged, applied))
 }
 
-fn check_conflicts(
+/// Returns which others own fields that would change, and which these are.
+fn conflicts<'a>(
     kind: &Kind,
     (live, merged): (&Value, &Value),
-    (all, manager): (&[Entry], &Manager),
+    others: impl Iterator<Item = &'a Entry>,
     applied: &FieldSet,
-) -> Result<(), Refusal> {
+) -> Vec<(String, FieldSet)> {
     let (before, after) = (fields_of(kind, live), fields_of(kind, merged));
     let mut changed = FieldSet::default();
     for (path, value) in &after {
@@ -56,47 +69,35 @@ fn check_conflicts(
         }
     }
     let changed = changed.intersection(applied);
-    let others = all.iter().filter(|entry| !entry.is_of(manager));
-    let conflicts: Vec<(String, Vec<String>)> = others
-        .map(|entry| {
-            let paths = entry.fields.intersection(&changed).paths();
-            (
-                entry.shown(),
-                paths.iter().map(|path| shown(path)).collect(),
-            )
-        })
-        .filter(|(_, paths): &(String, Vec<String>)| !paths.is_empty())
-        .collect();
-    let count: usize = conflicts.iter().map(|(_, paths)| paths.len()).sum();
-    if count == 0 {
-        return Ok(());
+    others
+        .map(|entry| (entry.shown(), entry.fields.intersection(&changed)))
+        .filter(|(_, fields)| !fields.is_empty())
+        .collect()
+}
+
+fn refusal(conflicts: &[(String, FieldSet)]) -> Refusal {
+    let paths = |fields: &FieldSet| -> Vec<String> {
+        fields.paths().iter().map(|path| shown(path)).collect()
+    };
+    let mut causes = Vec::new();
+    let mut lines = Vec::new();
+    for (manager, fields) in conflicts {
+        lines.push(format!("conflicts with {manager}:"));
+        for path in paths(fields) {
+            lines.push(format!("- {path}"));
+            causes.push(json!({
+                "reason": "FieldManagerConflict", "message": format!("conflict with {manager}"), "field": path,
+            }));
+        }
     }
-    let cause = |manager: &String, path: &String| {
-        json!({
-            "reason": "FieldManagerConflict", "message": format!("conflict with {manager}"), "field": path,
-        })
-    };
-    let causes = conflicts
-        .iter()
-        .flat_map(|(manager, paths)| paths.iter().map(move |path| cause(manager, path)))
-        .collect();
-    let message = match conflicts.as_slice() {
-        [(manager, paths)] if paths.len() == 1 => {
-            format!(
-                "Apply failed with 1 conflict: conflict with {manager}: {}",
-                paths[0]
-            )
+    let message = match (causes.len(), conflicts) {
+        (1, [(manager, fields)]) => {
+            let path = paths(fields).concat();
+            format!("Apply failed with 1 conflict: conflict with {manager}: {path}")
         }
-        many => {
-            let mut lines = Vec::new();
-            for (manager, paths) in many {
-                lines.push(format!("conflicts with {manager}:"));
-                lines.extend(paths.iter().map(|path| format!("- {path}")));
-            }
-            format!("Apply failed with {count} conflicts: {}", lines.join("\n"))
-        }
+        (count, _) => format!("Apply failed with {count} conflicts: {}", lines.join("\n")),
     };
-    Err(Refusal::apply_conflict(message, causes))
+    Refusal::apply_conflict(message, causes)
 }
 
 fn merge<'a>(kind: &Kind, (live, config): (&Value, &'a Value), names: &mut Vec<&'a str>) -> Value {
@@ -156,7 +157,10 @@ fn remove(object: &mut Value, path: &[Step]) {
 fn is_at(item: &Value, step: &Step) -> bool {
     match step {
         Step::Field(_) => false,
-        Step::Value(value) => item.to_string() == *value,
+        Step::Value(value) => {
+            let value = serde_json::from_str::<Value>(value);
+            value.is_ok_and(|value| value == *item)
+        }
         Step::Key(keys) => {
             let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
             keys.iter()
@@ -167,8 +171,9 @@ fn is_at(item: &Value, step: &Step) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fields::applied_fields;
     use super::super::kinds;
-    use super::super::managed::{Manager, after_write, applied_fields};
+    use super::super::managed::{Applied, Manager, after_write};
     use super::apply;
     use crate::model::Timestamp;
     use serde_json::{Value, json};
@@ -193,13 +198,16 @@ mod tests {
         let kind = kinds::find("", "v1", "configmaps").unwrap();
         let mut me = manager("me");
         let config = config_map(json!({"a": "1", "b": "1"}));
-        me.applied = Some(applied_fields(kind, &config));
+        me.applied = Some(Applied {
+            fields: applied_fields(kind, &config),
+            ..Applied::default()
+        });
         let mut live = config.clone();
         after_write(kind, None, &mut live, (&me, NOW));
-        let (merged, fields) =
+        let (merged, applied) =
             apply(kind, &live, (&config_map(json!({"a": "2"})), &me), false).unwrap();
         assert_eq!(merged["data"], json!({"a": "2"}));
-        assert_eq!(fields.to_value(), json!({"f:data": {"f:a": {}}}));
+        assert_eq!(applied.fields.to_value(), json!({"f:data": {"f:a": {}}}));
         let other = manager("other");
         let refused =
             apply(kind, &live, (&config_map(json!({"a": "3"})), &other), false).unwrap_err();

@@ -2,13 +2,15 @@
 
 use super::State;
 use super::kinds::Kind;
+use super::members::{fill, list, set};
 use super::read::ListOptions;
 use super::refusal::Refusal;
 use super::request::{Query, Target};
 use super::shape::Shape;
 use super::store::Object;
 use crate::embedded::kube_time;
-use http::StatusCode;
+use crate::model::Timestamp;
+use k8s_openapi::jiff;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -21,10 +23,6 @@ pub(super) enum Deleted {
 }
 
 impl Deleted {
-    pub(super) const fn status(&self) -> StatusCode {
-        StatusCode::OK
-    }
-
     pub(super) fn shown(&self, shape: &Shape) -> Value {
         match self {
             Self::Object(object) => shape.one(object),
@@ -34,7 +32,7 @@ impl Deleted {
 }
 
 /// How something is to be deleted.
-struct DeleteOptions {
+pub(super) struct DeleteOptions {
     grace_secs: Option<i64>,
     uid: Option<String>,
     version: Option<String>,
@@ -45,7 +43,7 @@ struct DeleteOptions {
 
 impl DeleteOptions {
     /// The body goes before the query.
-    fn new(body: &Value, query: &Query) -> Self {
+    pub(super) fn new(body: &Value, query: &Query) -> Self {
         let of_query = |name: &str| query.get(name).map(str::to_owned);
         let text = |name: &str| {
             body[name]
@@ -115,15 +113,7 @@ impl State {
         Ok(shape.list(&objects, json!({"resourceVersion": version.to_string()})))
     }
 
-    pub(super) fn evict(&mut self, target: &Target, body: &Value) -> Result<Value, Refusal> {
-        let options = DeleteOptions::new(&body["deleteOptions"], &Query::default());
-        self.delete_object(&target.object(), &options)?;
-        Ok(
-            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
-        )
-    }
-
-    fn delete_object(
+    pub(super) fn delete_object(
         &mut self,
         target: &Target,
         options: &DeleteOptions,
@@ -134,30 +124,19 @@ impl State {
         if let Some(finalizer) = options.finalizer {
             add_finalizer(&mut new, finalizer);
         }
-        let grace_secs = grace_of(target.kind, &old, options.grace_secs);
-        let has_finalizers = new["metadata"]["finalizers"]
-            .as_array()
-            .is_some_and(|all| !all.is_empty());
-        let has_content = target.kind.is("Namespace") && new["spec"]["finalizers"][0].is_string();
+        let has_finalizers = !list(&new["metadata"], "finalizers").is_empty();
+        let has_content =
+            target.kind.is("Namespace") && !list(&new["spec"], "finalizers").is_empty();
+        let Some(grace_secs) = grace_of(target.kind, &old, options.grace_secs) else {
+            // It is going already and nobody asks for more haste.
+            return Ok(Deleted::Object(old));
+        };
         if grace_secs == 0 && !has_finalizers && !has_content {
             return Ok(self.remove(target, &old, options));
         }
-        if !is_sooner(&old, grace_secs) {
+        self.mark(target, &mut new, grace_secs);
+        if *old == new {
             return Ok(Deleted::Object(old));
-        }
-        let at = (self.now)().plus_ms(u64::try_from(grace_secs).unwrap_or(0) * 1000);
-        let metadata = &mut new["metadata"];
-        let is_first = metadata["deletionTimestamp"].is_null();
-        metadata["deletionTimestamp"] = json!(kube_time(at));
-        metadata["deletionGracePeriodSeconds"] = json!(grace_secs);
-        if let (true, Some(generation)) = (is_first, metadata["generation"].as_i64()) {
-            metadata["generation"] = json!(generation + 1);
-        }
-        if target.kind.is("Namespace") {
-            new["status"]["phase"] = json!("Terminating");
-            if let Some(metadata) = new["metadata"].as_object_mut() {
-                metadata.remove("deletionGracePeriodSeconds");
-            }
         }
         if options.is_dry_run {
             return Ok(Deleted::Object(Arc::new(new)));
@@ -165,11 +144,30 @@ impl State {
         self.store.put(target.key(), new).map(Deleted::Object)
     }
 
+    /// Writes into an object when it is to go.
+    fn mark(&self, target: &Target, object: &mut Value, grace_secs: i64) {
+        let now = (self.now)();
+        let metadata = &mut object["metadata"];
+        let before_secs = metadata["deletionGracePeriodSeconds"].as_i64();
+        let asked_at = match (time_of(&metadata["deletionTimestamp"]), before_secs) {
+            (Some(at), Some(secs)) => at.minus_ms(ms_of(secs)),
+            _ => now,
+        };
+        if metadata["deletionTimestamp"].is_null() {
+            bump_generation(metadata);
+        }
+        metadata["deletionTimestamp"] = json!(kube_time(asked_at.plus_ms(ms_of(grace_secs))));
+        metadata["deletionGracePeriodSeconds"] = json!(grace_secs);
+        if target.kind.is("Namespace") {
+            set(metadata, "deletionGracePeriodSeconds", None);
+            object["status"]["phase"] = json!("Terminating");
+        }
+    }
+
     fn remove(&mut self, target: &Target, old: &Object, options: &DeleteOptions) -> Deleted {
         let mut last = (**old).clone();
         if target.kind.is("Pod") {
-            last["metadata"]["deletionTimestamp"] = json!(kube_time((self.now)()));
-            last["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+            self.mark(target, &mut last, 0);
         }
         let last = if options.is_dry_run {
             Arc::new(last)
@@ -202,62 +200,69 @@ fn check_preconditions(
     options: &DeleteOptions,
 ) -> Result<(), Refusal> {
     let rows = [
-        ("UID", "uid", &options.uid),
-        ("ResourceVersion", "resourceVersion", &options.version),
+        ("UID", "uid", "deleted and then recreated", &options.uid),
+        (
+            "ResourceVersion",
+            "resourceVersion",
+            "modified",
+            &options.version,
+        ),
     ];
-    for (word, member, wanted) in rows {
+    for (word, member, fate, wanted) in rows {
         let found = old["metadata"][member].as_str().unwrap_or_default();
         if let Some(wanted) = wanted.as_ref().filter(|wanted| *wanted != found) {
             let problem = format!(
-                "Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {found}"
+                "the {word} in the precondition ({wanted}) does not match the {word} in record ({found}). \
+                 The object might have been {fate}"
             );
-            return Err(Refusal::conflict(target.kind, &target.name, &problem));
+            return Err(Refusal::precondition(target.kind, &target.name, &problem));
         }
     }
     Ok(())
 }
 
 fn add_finalizer(object: &mut Value, finalizer: &str) {
-    let finalizers = &mut object["metadata"]["finalizers"];
-    if finalizers.is_null() {
-        *finalizers = json!([]);
-    }
-    if let Some(all) = finalizers.as_array_mut()
+    let metadata = &mut object["metadata"];
+    fill(metadata, "finalizers", json!([]));
+    if let Some(all) = metadata["finalizers"].as_array_mut()
         && !all.iter().any(|one| one == finalizer)
     {
         all.push(json!(finalizer));
     }
 }
 
-/// Only pods have time to end, and only those that a kubelet runs.
-fn grace_of(kind: &Kind, object: &Value, asked: Option<i64>) -> i64 {
-    if !kind.is("Pod") {
-        return 0;
-    }
-    let is_over = matches!(
-        object["status"]["phase"].as_str(),
-        Some("Failed" | "Succeeded")
-    );
-    if object["spec"]["nodeName"]
-        .as_str()
-        .is_none_or(str::is_empty)
-        || is_over
-    {
-        return 0;
-    }
-    let own = object["spec"]["terminationGracePeriodSeconds"].as_i64();
-    // A negative one means one second, as for the API server.
-    match asked.or(own).unwrap_or(30) {
-        negative @ ..0 => negative.signum().abs(),
-        secs => secs,
+fn bump_generation(metadata: &mut Value) {
+    if let Some(generation) = metadata["generation"].as_i64() {
+        metadata["generation"] = json!(generation + 1);
     }
 }
 
-/// A deletion under way can be shortened, not put off.
-fn is_sooner(old: &Value, grace_secs: i64) -> bool {
-    let metadata = &old["metadata"];
-    match metadata["deletionGracePeriodSeconds"].as_i64() {
-        Some(before) => grace_secs < before,
-        None => metadata["deletionTimestamp"].is_null(),
+fn ms_of(secs: i64) -> u64 {
+    u64::try_from(secs).unwrap_or(0).saturating_mul(1000)
+}
+
+fn time_of(text: &Value) -> Option<Timestamp> {
+    let at: jiff::Timestamp = text.as_str()?.parse().ok()?;
+    Some(Timestamp::from_ms(at.as_millisecond()))
+}
+
+/// Returns the seconds until an object may go; none when it is going already and keeps its time.
+///
+/// Only pods have time to end, and only those that a kubelet runs.
+fn grace_of(kind: &Kind, object: &Value, asked: Option<i64>) -> Option<i64> {
+    let metadata = &object["metadata"];
+    let before = metadata["deletionGracePeriodSeconds"].as_i64();
+    let asked = asked.map(|secs| secs.max(0));
+    if !metadata["deletionTimestamp"].is_null() {
+        return asked.filter(|secs| before.is_none_or(|before| *secs < before));
     }
+    let phase = object["status"]["phase"].as_str();
+    let is_bound = object["spec"]["nodeName"]
+        .as_str()
+        .is_some_and(|node| !node.is_empty());
+    if !kind.is("Pod") || !is_bound || matches!(phase, Some("Failed" | "Succeeded")) {
+        return Some(0);
+    }
+    let own = object["spec"]["terminationGracePeriodSeconds"].as_i64();
+    asked.or(own).or(Some(30))
 }

@@ -1,6 +1,7 @@
 //! Which groups and resources there are, which version, and that all is well.
 
 use super::kinds::{KINDS, Kind};
+use super::openapi;
 use serde_json::{Value, json};
 
 /// What the version endpoint says; the rules here were compared with this one.
@@ -29,7 +30,10 @@ pub(super) fn answer(path: &str, accept: &str) -> Option<(&'static str, String)>
             "groups": groups().into_iter().map(group).collect::<Vec<_>>(),
         }),
         "/api/v1" => resources(""),
-        _ => of_named_group(path)?,
+        _ => match path.strip_prefix("/openapi/v3") {
+            Some(document) => openapi::answer(document)?,
+            None => of_named_group(path)?,
+        },
     };
     Some((JSON, json.to_string()))
 }
@@ -47,18 +51,6 @@ fn of_named_group(path: &str) -> Option<Value> {
         }
         (Some("v1"), None) => Some(resources(known)),
         _ => None,
-    }
-}
-
-/// Returns true for a path below the version of a group that is served.
-pub(super) fn is_in_a_group(path: &str) -> bool {
-    let mut parts = path.split('/').filter(|part| !part.is_empty());
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some("api"), Some("v1"), Some(_)) => true,
-        (Some("apis"), Some(group), Some("v1")) => {
-            groups().contains(&group) && parts.next().is_some()
-        }
-        _ => false,
     }
 }
 

@@ -23,6 +23,11 @@ pub(super) struct User {
 }
 
 impl User {
+    /// Returns true for those who may do everything.
+    pub(super) fn is_master(&self) -> bool {
+        self.groups.iter().any(|group| group == "system:masters")
+    }
+
     fn new(name: &str, uid: &str, groups: &[&str]) -> Self {
         Self {
             name: name.to_owned(),

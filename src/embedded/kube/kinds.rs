@@ -3,8 +3,8 @@
 use super::printing::Column;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Event as CoreEvent, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service,
-    ServiceAccount,
+    ConfigMap, Event as CoreEvent, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota,
+    Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use serde::Serialize;
@@ -68,7 +68,8 @@ impl Kind {
     }
 }
 
-fn with_group(word: &str, group: &str) -> String {
+/// Returns a word with its group after a dot.
+pub(super) fn with_group(word: &str, group: &str) -> String {
     if group.is_empty() {
         return word.to_owned();
     }
@@ -194,6 +195,15 @@ pub(super) const KINDS: &[Kind] = &[
         subresources: &["status"],
         read: Some(through::<PersistentVolumeClaim>),
         columns: &[Column::text("Status", "/status/phase")],
+        ..CORE
+    },
+    Kind {
+        kind: "ResourceQuota",
+        plural: "resourcequotas",
+        singular: "resourcequota",
+        short_names: &["quota"],
+        subresources: &["status"],
+        read: Some(through::<ResourceQuota>),
         ..CORE
     },
     Kind {

@@ -68,13 +68,15 @@ const RULES: &[(&[&str], ListRule)] = &[
 ];
 
 /// Maps that are one value for server-side apply, by the name of the member.
-const WHOLE_MAPS: [&str; 6] = [
+const WHOLE_MAPS: [&str; 8] = [
     "nodeSelector",
     "selector",
     "fieldRef",
     "secretKeyRef",
     "configMapKeyRef",
     "roleRef",
+    "involvedObject",
+    "regarding",
 ];
 
 /// Returns true for the path of a map that is one value.

@@ -1,25 +1,13 @@
 //! Who wrote which field last: `managedFields`.
 
 use super::field_set::{FieldSet, Step};
+use super::fields::fields_of;
 use super::kinds::Kind;
-use super::{lists, schema};
+use super::members::set;
 use crate::embedded::kube_time;
 use crate::model::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
-
-/// Nobody owns these members of `metadata`.
-const OF_THE_SERVER: [&str; 9] = [
-    "name",
-    "namespace",
-    "creationTimestamp",
-    "selfLink",
-    "uid",
-    "generation",
-    "managedFields",
-    "resourceVersion",
-    "deletionTimestamp",
-];
 
 /// Somebody who writes.
 #[derive(Debug, Clone)]
@@ -28,8 +16,17 @@ pub(super) struct Manager {
     /// It writes by server-side apply.
     pub(super) is_apply: bool,
     pub(super) subresource: String,
-    /// The fields that it applies.
-    pub(super) applied: Option<FieldSet>,
+    /// What it applies, if it does.
+    pub(super) applied: Option<Applied>,
+}
+
+/// What a server-side apply says of fields.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Applied {
+    /// The fields of the configuration.
+    pub(super) fields: FieldSet,
+    /// Those that it has taken from others by force.
+    pub(super) taken: FieldSet,
 }
 
 /// One entry of `managedFields`.
@@ -73,6 +70,11 @@ impl Entry {
             && self.subresource == manager.subresource
     }
 
+    /// Returns what entries are sorted by.
+    fn order(&self) -> [&str; 4] {
+        [self.operation, &self.time, &self.manager, &self.subresource]
+    }
+
     /// Returns the manager as messages about conflicts name it.
     pub(super) fn shown(&self) -> String {
         let mut text = format!("{:?}", self.manager);
@@ -80,7 +82,7 @@ impl Entry {
             text = format!("{text} with subresource {:?}", self.subresource);
         }
         if self.operation == "Update" {
-            text = format!("{text} using {} at {}", self.api_version, self.time);
+            text = format!("{text} using {}", self.api_version);
         }
         text
     }
@@ -95,11 +97,6 @@ pub(super) fn entries(object: &Value) -> Vec<Entry> {
     entries.into_iter().flatten().map(Entry::parse).collect()
 }
 
-/// Returns true when a write would change nothing.
-pub(super) fn is_same(old: &Value, new: &Value) -> bool {
-    old == new
-}
-
 /// Notes in `new` who owns what after `manager` has made it of `old`.
 pub(super) fn after_write(
     kind: &Kind,
@@ -107,8 +104,10 @@ pub(super) fn after_write(
     new: &mut Value,
     (manager, now): (&Manager, Timestamp),
 ) {
-    let empty = empty_of(kind);
-    let before = fields_of(kind, old.unwrap_or(&empty));
+    let before = match old {
+        Some(old) => fields_of(kind, old),
+        None => fields_of_empty(kind),
+    };
     let mut after = fields_of(kind, new);
     if old.is_none() && kind.has("status") {
         // The status of a new object is the server's.
@@ -123,205 +122,76 @@ pub(super) fn after_write(
     for path in before.keys().filter(|path| !after.contains_key(*path)) {
         removed.insert(path);
     }
-    let time = json!(kube_time(now))
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
     let mut all = old.map(entries).unwrap_or_default();
-    let gone = written.union(&removed);
+    let applied = manager.applied.as_ref();
+    let taken = applied.map(|applied| applied.taken.clone());
+    let gone = written.union(&removed).union(&taken.unwrap_or_default());
     for entry in all.iter_mut().filter(|entry| !entry.is_of(manager)) {
-        let left = entry.fields.difference(&gone);
-        if left != entry.fields {
-            entry.fields = left;
-        }
+        entry.fields = entry.fields.difference(&gone);
     }
-    let own = all.iter().position(|entry| entry.is_of(manager));
-    let fields = match &manager.applied {
-        Some(applied) => applied.clone(),
-        None => {
-            let before = own.map(|at| all[at].fields.clone()).unwrap_or_default();
-            before.union(&written).difference(&removed)
-        }
+    let mut own = all.iter().filter(|entry| entry.is_of(manager));
+    let fields = match (applied, own.next()) {
+        (Some(applied), _) => applied.fields.clone(),
+        (None, Some(own)) => own.fields.union(&written).difference(&removed),
+        (None, None) => written,
     };
-    match own {
-        Some(at) if all[at].fields == fields => {}
-        Some(at) => {
-            all[at].fields = fields;
-            all[at].time = time;
+    let time = json!(kube_time(now));
+    let time = time.as_str().unwrap_or_default().to_owned();
+    note(&mut all, manager, (kind.api_version(), time, fields));
+    all.retain(|entry| !entry.fields.is_empty());
+    all.sort_by(|a, b| a.order().cmp(&b.order()));
+    let listed = all.iter().map(Entry::to_value).collect();
+    let listed = (!all.is_empty()).then_some(listed);
+    set(&mut new["metadata"], "managedFields", listed);
+}
+
+/// Writes a manager's fields into its entry; an entry that stays as it is keeps its time.
+fn note(
+    all: &mut Vec<Entry>,
+    manager: &Manager,
+    (api_version, time, fields): (String, String, FieldSet),
+) {
+    match all.iter_mut().find(|entry| entry.is_of(manager)) {
+        Some(own) if own.fields == fields => {}
+        Some(own) => {
+            own.fields = fields;
+            own.time = time;
         }
         None => all.push(Entry {
             manager: manager.name.clone(),
             operation: operation(manager.is_apply),
             subresource: manager.subresource.clone(),
-            api_version: kind.api_version(),
+            api_version,
             time,
             fields,
         }),
     }
-    all.retain(|entry| !entry.fields.is_empty());
-    all.sort_by(|a, b| {
-        let key = |entry: &Entry| {
-            (
-                entry.operation,
-                entry.time.clone(),
-                entry.manager.clone(),
-                entry.subresource.clone(),
-            )
-        };
-        key(a).cmp(&key(b))
-    });
-    let metadata = &mut new["metadata"];
-    match (all.is_empty(), metadata.as_object_mut()) {
-        (true, Some(members)) => drop(members.remove("managedFields")),
-        _ => metadata["managedFields"] = all.iter().map(Entry::to_value).collect(),
-    }
 }
 
 /// What a new object is compared with: the empty value of its Go type.
-fn empty_of(kind: &Kind) -> Value {
-    match kind.kind {
-        _ if kind.is_custom() => json!({}),
-        "Pod" => json!({"spec": {"containers": []}, "status": {}}),
-        _ => json!({"spec": {}, "status": {}}),
-    }
-}
-
-/// Returns every path of an object, with the value where the path ends.
-pub(super) fn fields_of(kind: &Kind, object: &Value) -> BTreeMap<Vec<Step>, Value> {
-    let mut fields = BTreeMap::new();
-    let Value::Object(members) = object else {
-        return fields;
+fn fields_of_empty(kind: &Kind) -> BTreeMap<Vec<Step>, Value> {
+    let paths: &[&[&str]] = match kind.kind {
+        _ if kind.is_custom() => &[],
+        "Pod" => &[&["spec"], &["spec", "containers"], &["status"]],
+        "Event" => &[&["source"]],
+        "PersistentVolumeClaim" => &[&["spec"], &["spec", "resources"], &["status"]],
+        _ => &[&["spec"], &["status"]],
     };
-    let mut walk = Walk {
-        kind,
-        names: Vec::new(),
-        steps: Vec::new(),
-        fields: &mut fields,
+    let steps = |path: &&[&str]| {
+        path.iter()
+            .map(|&name| Step::Field(name.to_owned()))
+            .collect()
     };
-    for (name, value) in members {
-        match (name.as_str(), value) {
-            ("apiVersion" | "kind", _) => {}
-            ("metadata", Value::Object(metadata)) => {
-                walk.names.push("metadata");
-                walk.steps.push(Step::Field(name.clone()));
-                for (name, value) in metadata {
-                    if !OF_THE_SERVER.contains(&name.as_str()) {
-                        walk.member(name, value);
-                    }
-                }
-                walk.names.pop();
-                walk.steps.pop();
-            }
-            _ => walk.member(name, value),
-        }
-    }
-    fields
-}
-
-/// A walk over an object.
-struct Walk<'a> {
-    kind: &'a Kind,
-    /// The members on the way, entries of lists left out.
-    names: Vec<&'a str>,
-    steps: Vec<Step>,
-    fields: &'a mut BTreeMap<Vec<Step>, Value>,
-}
-
-impl<'a> Walk<'a> {
-    fn member(&mut self, name: &'a str, value: &Value) {
-        self.names.push(name);
-        self.steps.push(Step::Field(name.to_owned()));
-        self.value(value);
-        self.names.pop();
-        self.steps.pop();
-    }
-
-    fn value(&mut self, value: &Value) {
-        match value {
-            Value::Object(members) if !members.is_empty() && !lists::is_one_value(&self.names) => {
-                self.fields.insert(self.steps.clone(), Value::Null);
-                let members: Vec<(&String, &Value)> = members.iter().collect();
-                for (name, value) in members {
-                    // The names live as long as the table of rules needs them: to the end of the member.
-                    let mut inner = Walk {
-                        kind: self.kind,
-                        names: self.names.iter().copied().collect(),
-                        steps: std::mem::take(&mut self.steps),
-                        fields: self.fields,
-                    };
-                    inner.member(name, value);
-                    self.steps = inner.steps;
-                }
-            }
-            Value::Array(items) => match list_rule(self.kind, &self.names) {
-                Some(keys) if !items.is_empty() => {
-                    self.fields.insert(self.steps.clone(), Value::Null);
-                    for item in items {
-                        self.steps.push(step_of(item, &keys));
-                        if keys.is_empty() {
-                            self.fields.insert(self.steps.clone(), Value::Null);
-                        } else {
-                            self.value(item);
-                        }
-                        self.steps.pop();
-                    }
-                }
-                _ => drop(self.fields.insert(self.steps.clone(), value.clone())),
-            },
-            _ => drop(self.fields.insert(self.steps.clone(), value.clone())),
-        }
-    }
-}
-
-/// Returns what tells the entries of a list apart; none for a list that is one value.
-pub(super) fn list_rule(kind: &Kind, names: &[&str]) -> Option<Vec<String>> {
-    let keys_of =
-        |rule: lists::ListRule| rule.apply_keys.iter().map(|&key| key.to_owned()).collect();
-    if !kind.is_custom() || names.first() == Some(&"metadata") {
-        let rule = lists::built_in(names)?;
-        let is_one_value = rule.patch_key.is_some() && rule.apply_keys.is_empty();
-        return (!is_one_value).then(|| keys_of(rule));
-    }
-    let keys = schema::raycluster().ok()?.list_keys(names);
-    (!keys.is_empty()).then_some(keys)
-}
-
-pub(super) fn step_of(item: &Value, keys: &[String]) -> Step {
-    if keys.is_empty() {
-        return Step::Value(item.to_string());
-    }
-    let mut members = Map::new();
-    for key in keys {
-        let value = match &item[key.as_str()] {
-            Value::Null if key == "protocol" => json!("TCP"),
-            other => other.clone(),
-        };
-        members.insert(key.clone(), value);
-    }
-    Step::Key(Value::Object(members).to_string())
-}
-
-/// Returns the fields that a configuration applies.
-pub(super) fn applied_fields(kind: &Kind, config: &Value) -> FieldSet {
-    let fields = fields_of(kind, config);
-    let mut set = FieldSet::default();
-    for (path, value) in &fields {
-        // Maps on the way belong to nobody; entries of lists do.
-        let is_inner = value.is_null() && matches!(path.last(), Some(Step::Field(_)));
-        let has_more = fields
-            .keys()
-            .any(|other| other.len() > path.len() && other.starts_with(path));
-        if !(is_inner && has_more) {
-            set.insert(path);
-        }
-    }
-    set
+    paths
+        .iter()
+        .map(|path| (steps(path), Value::Null))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::kinds;
-    use super::{Manager, after_write, applied_fields, apply};
+    use super::{Manager, after_write};
     use crate::model::Timestamp;
     use serde_json::{Value, json};
 

@@ -8,25 +8,33 @@
 //! It has no thread, clock or randomness of its own: time comes from a [`Now`], names, uids and tokens
 //! from a seed, timers from tokio, so that it runs under virtual time and repeats.
 //!
-//! Left out: admission plug-ins, quotas, garbage collection of dependents (the API server has none
+//! Left out: admission plug-ins, quotas of anything but pods, garbage collection of dependents (the API server has none
 //! either), events that expire, protobuf, and rights that nobody holds being granted.
 
 mod access;
 mod apply;
 mod body;
 mod bootstrap;
+mod decode;
 mod delete;
 mod discovery;
 mod event_forms;
 mod field_set;
+mod fields;
 mod identity;
 mod kinds;
 mod lists;
 mod managed;
+mod members;
 mod names;
+mod openapi;
 mod patch;
+mod pod_checks;
+mod pod_defaults;
 mod pods;
 mod printing;
+mod quantity;
+mod quota;
 mod read;
 mod refusal;
 mod request;
@@ -130,6 +138,7 @@ impl KubeApi {
             tokens: Tokens::new(&settings.admin_token),
         };
         state.create_what_every_cluster_has();
+        state.store.forget();
         let state = Mutex::new(state);
         Self {
             shared: Arc::new(Shared { settings, state }),

@@ -11,6 +11,11 @@ const ENDING_LENGTH: usize = 5;
 const SUBDOMAIN_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
 
+/// What the API server says of a label's name that is none.
+pub(super) const QUALIFIED_NAME_PROBLEM: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', \
+and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for \
+validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+
 /// A stream of numbers that a seed decides: SplitMix64.
 #[derive(Debug)]
 pub(super) struct Seeded(u64);
@@ -84,6 +89,17 @@ fn subdomain_problem(name: &str) -> Option<String> {
          validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
             .to_owned()
     })
+}
+
+/// Returns what is wrong with the name of a container.
+pub(super) fn dns_label_problem(name: &str) -> Option<&'static str> {
+    let is_good =
+        name.len() <= LABEL_MAX && !name.contains('.') && subdomain_problem(name).is_none();
+    (!is_good).then_some(
+        "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must \
+         start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for \
+         validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+    )
 }
 
 /// Returns what is wrong with a label's value.

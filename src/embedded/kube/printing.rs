@@ -100,10 +100,14 @@ fn pod_ready(pod: &Value) -> String {
 }
 
 fn pod_status(pod: &Value) -> String {
-    if !pod["metadata"]["deletionTimestamp"].is_null() {
+    let phase = pod["status"]["phase"].as_str().unwrap_or("Unknown");
+    let is_over = matches!(phase, "Failed" | "Succeeded");
+    if !is_over && !pod["metadata"]["deletionTimestamp"].is_null() {
         return "Terminating".to_owned();
     }
-    let phase = pod["status"]["phase"].as_str().unwrap_or("Unknown");
+    if pod["spec"]["schedulingGates"][0].is_object() {
+        return "SchedulingGated".to_owned();
+    }
     let reason = |status: &Value| {
         let state = &status["state"];
         let reason = ["waiting", "terminated"].map(|kind| state[kind]["reason"].as_str());
@@ -139,11 +143,11 @@ fn age(object: &Value, now: Timestamp) -> String {
     let (minutes, hours, days) = (secs / 60, secs / 3600, secs / 86_400);
     match secs {
         0..120 => format!("{secs}s"),
-        120..600 if secs % 60 != 0 => format!("{minutes}m{}s", secs % 60),
+        120..600 if !secs.is_multiple_of(60) => format!("{minutes}m{}s", secs % 60),
         120..10_800 => format!("{minutes}m"),
-        10_800..28_800 if minutes % 60 != 0 => format!("{hours}h{}m", minutes % 60),
+        10_800..28_800 if !minutes.is_multiple_of(60) => format!("{hours}h{}m", minutes % 60),
         10_800..172_800 => format!("{hours}h"),
-        172_800..691_200 if hours % 24 != 0 => format!("{days}d{}h", hours % 24),
+        172_800..691_200 if !hours.is_multiple_of(24) => format!("{days}d{}h", hours % 24),
         _ => format!("{days}d"),
     }
 }

@@ -7,7 +7,7 @@ use super::request::{Query, Target};
 use super::selector::Selector;
 use super::shape::Shape;
 use super::store::{Key, Object};
-use super::watch::{Subject, error};
+use super::watch::Subject;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -63,8 +63,10 @@ fn version(text: &str) -> Result<Version, Refusal> {
         "" => Ok(Version::Latest),
         "0" => Ok(Version::Any),
         text => text.parse().map(Version::At).map_err(|_| {
-            let cause = Cause::invalid("resourceVersion", &json!(text), "must be a number");
-            Refusal::bad_request(format!("{}: {}", cause.field, cause.message))
+            Refusal::bad_request(format!(
+                "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: \
+                 parsing {text:?}: invalid syntax"
+            ))
         }),
     }
 }
@@ -84,7 +86,7 @@ impl ListOptions {
         let from = match page.map(Page::parse) {
             Some(None) => {
                 return Err(Refusal::bad_request(
-                    "continue key is not valid: continue key is not valid",
+                    "invalid continue token: continue key is not valid",
                 ));
             }
             Some(page) => page,
@@ -95,7 +97,7 @@ impl ListOptions {
             let problem = "specifying resource version is not allowed when using continue";
             return Err(Refusal::bad_request(problem));
         }
-        check_matching(kind, (matching, version), (is_watch, sends_initial))?;
+        check_matching((matching, version), (is_watch, sends_initial))?;
         Ok(Self {
             selector,
             allows_bookmarks: query.is_true("allowWatchBookmarks"),
@@ -110,17 +112,10 @@ impl ListOptions {
 }
 
 fn check_matching(
-    kind: &Kind,
     (matching, version): (Option<&str>, Version),
     (is_watch, sends_initial): (bool, Option<bool>),
 ) -> Result<(), Refusal> {
-    let refuse = |cause| {
-        let mut refusal = Refusal::invalid(kind, "", &[cause]);
-        refusal.message = refusal
-            .message
-            .replacen(kind.kind, "ListOptions.meta.k8s.io", 1);
-        Err(refusal)
-    };
+    let refuse = |cause| Err(Refusal::invalid_options("ListOptions", cause));
     let field = "resourceVersionMatch";
     if is_watch {
         return match (sends_initial, matching) {
@@ -221,10 +216,6 @@ impl State {
             Version::At(asked) if !is_initial => asked,
             _ => current,
         };
-        if from > current {
-            let refusal = Refusal::too_large_version(from, current);
-            return (u64::MAX, vec![error(&refusal)]);
-        }
         let mut first = Vec::new();
         if is_initial {
             let listed = self.store.list(&subject.scope);

@@ -1,6 +1,6 @@
 //! What the API server answers when it does not do what was asked: a `Status` object with a reason.
 
-use super::kinds::Kind;
+use super::kinds::{Kind, with_group};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -66,6 +66,10 @@ impl Cause {
         )
     }
 
+    fn to_value(&self) -> Value {
+        json!({"reason": self.reason, "message": self.message, "field": self.field})
+    }
+
     pub(super) fn new(reason: &'static str, field: &str, message: String) -> Self {
         Self {
             reason,
@@ -87,11 +91,7 @@ impl Refusal {
 
     /// Adds which object it is about.
     fn about(self, kind: &Kind, name: &str) -> Self {
-        let mut details = json!({"name": name, "kind": kind.plural});
-        if !kind.group.is_empty() {
-            details["group"] = json!(kind.group);
-        }
-        self.with_details(details)
+        self.with_details(about(kind.group, kind.plural, name))
     }
 
     pub(super) fn with_details(self, details: Value) -> Self {
@@ -137,6 +137,22 @@ impl Refusal {
         Self::new(StatusCode::CONFLICT, "Conflict", message).about(kind, name)
     }
 
+    /// A conflict about a subresource.
+    pub(super) fn conflict_on(resource: &str, name: &str, problem: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {resource} {name:?}: {problem}");
+        Self::new(StatusCode::CONFLICT, "Conflict", message).with_details(about("", resource, name))
+    }
+
+    /// A precondition of a deletion, which is told by the kind.
+    pub(super) fn precondition(kind: &Kind, name: &str, problem: &str) -> Self {
+        let message = format!(
+            "Operation cannot be fulfilled on {} {name:?}: {problem}",
+            kind.qualified_kind()
+        );
+        let details = about(kind.group, kind.kind, name);
+        Self::new(StatusCode::CONFLICT, "Conflict", message).with_details(details)
+    }
+
     /// A write with an old resourceVersion.
     pub(super) fn modified(kind: &Kind, name: &str) -> Self {
         let problem = "the object has been modified; \
@@ -150,18 +166,20 @@ impl Refusal {
     }
 
     pub(super) fn forbidden(kind: &Kind, name: &str, problem: &str) -> Self {
+        Self::forbidden_on((kind.group, kind.plural), name, problem)
+    }
+
+    /// Does the same for a resource that may not be served.
+    pub(super) fn forbidden_on((group, plural): (&str, &str), name: &str, problem: &str) -> Self {
         let name_shown = if name.is_empty() {
             String::new()
         } else {
             format!(" {name:?}")
         };
-        let message = format!("{}{name_shown} is forbidden: {problem}", kind.qualified());
-        let refusal = Self::new(StatusCode::FORBIDDEN, "Forbidden", message);
-        let mut refusal = refusal.about(kind, name);
-        if let (true, Some(Value::Object(details))) = (name.is_empty(), &mut refusal.details) {
-            details.remove("name");
-        }
-        refusal
+        let qualified = with_group(plural, group);
+        let message = format!("{qualified}{name_shown} is forbidden: {problem}");
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
+            .with_details(about(group, plural, name))
     }
 
     /// A path that is no resource, to somebody without the right to it.
@@ -170,21 +188,44 @@ impl Refusal {
     }
 
     pub(super) fn invalid(kind: &Kind, name: &str, causes: &[Cause]) -> Self {
-        let text = |cause: &Cause| format!("{}: {}", cause.field, cause.message);
-        let texts: Vec<String> = causes.iter().map(text).collect();
+        let details = about(kind.group, kind.kind, name);
+        Self::invalid_as(&kind.qualified_kind(), (name, details), causes)
+    }
+
+    /// The options of a request are wrong; `kind` is theirs.
+    pub(super) fn invalid_options(kind: &str, cause: Cause) -> Self {
+        let details = about("meta.k8s.io", kind, "");
+        Self::invalid_as(&format!("{kind}.meta.k8s.io"), ("", details), &[cause])
+    }
+
+    /// A write that replaces has to name the version it replaces.
+    pub(super) fn no_version(kind: &Kind, name: &str) -> Self {
+        let problem = "must be specified for an update";
+        let cause = Cause::invalid("metadata.resourceVersion", &json!(0), problem);
+        let details = about(kind.group, kind.plural, name);
+        Self::invalid_as(&kind.qualified(), (name, details), &[cause])
+    }
+
+    /// A patch makes no object of the kind.
+    pub(super) fn invalid_patch(causes: &[Cause]) -> Self {
+        Self::invalid_as("", ("", json!({})), causes)
+    }
+
+    fn invalid_as(kind: &str, (name, details): (&str, Value), causes: &[Cause]) -> Self {
+        let mut texts: Vec<String> = Vec::new();
+        for cause in causes {
+            let text = format!("{}: {}", cause.field, cause.message);
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
         let problem = match texts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let qualified = kind.qualified_kind();
-        let message = format!("{qualified} {name:?} is invalid: {problem}");
-        let cause = |cause: &Cause| json!({"reason": cause.reason, "message": cause.message, "field": cause.field});
-        let mut details = json!({
-            "name": name, "kind": kind.kind, "causes": causes.iter().map(cause).collect::<Vec<_>>(),
-        });
-        if !kind.group.is_empty() {
-            details["group"] = json!(kind.group);
-        }
+        let message = format!("{kind} {name:?} is invalid: {problem}");
+        let mut details = details;
+        details["causes"] = causes.iter().map(Cause::to_value).collect();
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).with_details(details)
     }
 
@@ -195,8 +236,9 @@ impl Refusal {
     }
 
     pub(super) fn too_many_operations(count: usize) -> Self {
-        let message =
-            format!("The allowed maximum operations in a JSON patch is 10000, got {count}");
+        let message = format!(
+            "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got {count}"
+        );
         let reason = "RequestEntityTooLarge";
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, reason, message)
     }
@@ -204,17 +246,17 @@ impl Refusal {
     pub(super) fn body_too_large(limit: usize) -> Self {
         let message = format!("Request entity too large: limit is {limit}");
         let reason = "RequestEntityTooLarge";
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, reason, message).with_details(json!({}))
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, reason, message)
     }
 
     /// What etcd says of an object beyond its limit; the API server passes it on.
     pub(super) fn object_too_large() -> Self {
-        Self {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            reason: "",
-            message: "etcdserver: request is too large".to_owned(),
-            details: None,
-        }
+        Self::without_reason("etcdserver: request is too large")
+    }
+
+    /// Errors that the API server has no word for.
+    pub(super) fn without_reason(message: &str) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
     }
 
     pub(super) fn unsupported_patch(kind: &Kind) -> Self {
@@ -235,8 +277,8 @@ impl Refusal {
     }
 
     pub(super) fn not_acceptable() -> Self {
-        let message = "only the following media types are accepted: application/json";
-        Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message)
+        let message = "406: Not Acceptable\n\nAvailable representations: application/json";
+        Self::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message).with_details(json!({}))
     }
 
     /// The version that a watch or list starts from is no longer known.
@@ -261,10 +303,6 @@ impl Refusal {
             .with_details(json!({"causes": [cause], "retryAfterSeconds": 1}))
     }
 
-    pub(super) fn internal(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
-    }
-
     /// Returns the `Status` object.
     pub(super) fn to_value(&self) -> Value {
         let mut status = json!({
@@ -283,4 +321,16 @@ impl Refusal {
         }
         status
     }
+}
+
+/// Returns the details that name an object; an empty name is left out.
+fn about(group: &str, kind: &str, name: &str) -> Value {
+    let mut details = json!({"kind": kind});
+    if !name.is_empty() {
+        details["name"] = json!(name);
+    }
+    if !group.is_empty() {
+        details["group"] = json!(group);
+    }
+    details
 }

@@ -78,6 +78,8 @@ pub(super) enum Place {
     Resource(Target),
     /// A virtual resource, which answers when it is created.
     Review(String),
+    /// Something that looks like a resource and is not served.
+    Unserved(Unserved),
     /// Discovery, health, or nothing at all.
     Other,
 }
@@ -108,7 +110,52 @@ impl Place {
             [plural, more @ ..] => target((group, version, plural), None, more),
             [] => None,
         };
-        target.map_or(Self::Other, Self::Resource)
+        match (target, rest) {
+            (Some(target), _) => Self::Resource(target),
+            (None, []) => Self::Other,
+            (None, rest) => Self::Unserved(Unserved::new((group, version), rest)),
+        }
+    }
+}
+
+/// What a path names that is not served; whoever may not have it is not told so.
+#[derive(Debug, Clone)]
+pub(super) struct Unserved {
+    pub(super) group: String,
+    /// With the subresource after a slash.
+    pub(super) resource: String,
+    pub(super) namespace: Option<String>,
+    pub(super) name: String,
+    /// The group's version is served.
+    pub(super) is_in_a_group: bool,
+}
+
+impl Unserved {
+    fn new((group, version): (&str, &str), rest: &[&str]) -> Self {
+        let (namespace, rest) = match rest {
+            ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (Some(*namespace), rest),
+            rest => (None, rest),
+        };
+        let part = |index: usize| rest.get(index).copied().unwrap_or_default();
+        let resource = match part(2) {
+            "" => part(0).to_owned(),
+            subresource => format!("{}/{subresource}", part(0)),
+        };
+        Self {
+            group: group.to_owned(),
+            resource,
+            namespace: namespace.map(str::to_owned),
+            name: part(1).to_owned(),
+            is_in_a_group: kinds::KINDS
+                .iter()
+                .any(|kind| kind.group == group && kind.version == version),
+        }
+    }
+
+    /// Returns the verb of a method on it.
+    pub(super) fn verb(&self, method: &Method, query: &Query) -> &'static str {
+        let verb = Verb::on(method, self.name.is_empty(), query);
+        verb.map_or("get", Verb::word)
     }
 }
 
@@ -158,7 +205,10 @@ pub(super) enum Verb {
 impl Verb {
     /// Returns none for methods that resources do not have.
     pub(super) fn of(method: &Method, target: &Target, query: &Query) -> Option<Self> {
-        let is_collection = target.name.is_empty();
+        Self::on(method, target.name.is_empty(), query)
+    }
+
+    fn on(method: &Method, is_collection: bool, query: &Query) -> Option<Self> {
         let is_watch = query.is_true("watch");
         match (method.as_str(), is_collection) {
             ("GET" | "HEAD", true) if is_watch => Some(Self::Watch),
@@ -203,6 +253,14 @@ mod tests {
                 format!("{verb} {kind} {namespace} {name} {}", target.subresource)
             }
             Place::Review(review) => format!("review {review}"),
+            Place::Unserved(unserved) => {
+                let verb = unserved.verb(&method, &Query::parse(query));
+                let namespace = unserved.namespace.as_deref().unwrap_or("-");
+                format!(
+                    "no {verb} {} {namespace} {}",
+                    unserved.resource, unserved.name
+                )
+            }
             Place::Other => "other".to_owned(),
         }
     }
@@ -251,8 +309,13 @@ mod tests {
                 "get ClusterRole - system:node ",
             ),
             ("POST", reviews, "", "review selfsubjectrulesreviews"),
-            ("GET", "/api/v1/pods/p", "", "other"),
-            ("GET", "/api/v1/namespaces/n/pods/p/exec", "", "other"),
+            ("GET", "/api/v1/pods/p", "", "no get pods - p"),
+            (
+                "GET",
+                "/api/v1/namespaces/n/pods/p/exec",
+                "",
+                "no get pods/exec n p",
+            ),
             ("GET", "/apis/ray.io/v1", "", "other"),
             ("GET", "/readyz", "", "other"),
         ];

@@ -4,7 +4,9 @@
 //! API server does it. Of CEL only the two forms that the resource uses are known; a resource with any
 //! other is refused as a whole, so that no rule is passed over in silence.
 
+use super::members::list;
 use super::refusal::Cause;
+use k8s_openapi::jiff;
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 
@@ -13,6 +15,12 @@ const RAYCLUSTER: &str = include_str!("crd/raycluster.yaml");
 
 /// Fields of the root that no schema describes.
 const ROOT: [&str; 3] = ["apiVersion", "kind", "metadata"];
+
+/// How messages name no field in particular.
+const NOWHERE: &str = "<nil>";
+/// Rules want an object that fits the schema.
+const UNCHECKED: &str = "some validation rules were not checked because the object was invalid; \
+correct the existing errors to complete validation";
 
 static SCHEMA: LazyLock<Result<Schema, String>> = LazyLock::new(|| Schema::of_resource(RAYCLUSTER));
 
@@ -66,6 +74,11 @@ impl Schema {
     pub(super) fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
         let mut causes = Vec::new();
         validate(&self.root, (object, old), &mut Vec::new(), &mut causes);
+        if causes.iter().any(|cause| cause.field != NOWHERE) {
+            causes.push(Cause::invalid(NOWHERE, &Value::Null, UNCHECKED));
+        } else {
+            check_kept(&self.root, (object, old), &mut Vec::new(), &mut causes);
+        }
         causes
     }
 
@@ -173,6 +186,11 @@ fn default(schema: &Value, value: &mut Value) {
                     members.insert(name.clone(), filled.clone());
                 }
             }
+            // A null that is not allowed is as good as nothing.
+            members.retain(|name, member| {
+                let of_member = &schema["properties"][name.as_str()];
+                !member.is_null() || of_member.is_null() || is_true(of_member, "nullable")
+            });
             for (name, member) in members.iter_mut() {
                 let own = &schema["properties"][name.as_str()];
                 let of_any = &schema["additionalProperties"];
@@ -245,12 +263,33 @@ fn validate(
         }
         _ => {}
     }
-    let rules = schema["x-kubernetes-validations"].as_array();
-    for rule in rules.into_iter().flatten() {
+}
+
+/// Checks the rules in CEL.
+fn check_kept(
+    schema: &Value,
+    (value, old): (&Value, Option<&Value>),
+    path: &mut Vec<String>,
+    causes: &mut Vec<Cause>,
+) {
+    for rule in list(schema, "x-kubernetes-validations") {
         let is_kept = Rule::parse(&rule["rule"]).is_none_or(|parsed| parsed.is_kept(value, old));
         if !is_kept {
             let message = rule["message"].as_str().unwrap_or("failed rule");
-            causes.push(Cause::invalid(&field, value, message));
+            causes.push(Cause::invalid(&joined(path), value, message));
+        }
+    }
+    for (name, member) in value.as_object().into_iter().flatten() {
+        let of_member = &schema["properties"][name.as_str()];
+        if of_member.is_object() {
+            path.push(name.clone());
+            check_kept(
+                of_member,
+                (member, old.and_then(|old| old.get(name))),
+                path,
+                causes,
+            );
+            path.pop();
         }
     }
 }
@@ -262,23 +301,27 @@ fn type_problem(schema: &Value, value: &Value, field: &str) -> Option<Cause> {
         return (!is_one).then(|| wrong_type(field, "integer,string", found));
     }
     let wanted = schema["type"].as_str()?;
+    let format = schema["format"].as_str().unwrap_or("int64");
+    if wanted == "integer" && found == "number" {
+        let message = format!(
+            "Invalid value: \"float64\": {field} in body must be of type {format}: \"float64\""
+        );
+        return Some(Cause::new("FieldValueTypeInvalid", field, message));
+    }
     let is_fitting = wanted == found || (wanted == "number" && found == "integer");
     if !is_fitting {
         return Some(wrong_type(field, wanted, found));
     }
-    let range = match schema["format"].as_str() {
-        Some("int32") => i64::from(i32::MIN)..=i64::from(i32::MAX),
+    let range = match format {
+        "int32" => i64::from(i32::MIN)..=i64::from(i32::MAX),
         _ => i64::MIN..=i64::MAX,
     };
     let is_out =
         found == "integer" && !value.as_i64().is_some_and(|number| range.contains(&number));
     is_out.then(|| {
-        let format = schema["format"].as_str().unwrap_or("int64");
-        Cause::invalid(
-            field,
-            value,
-            &format!("{field} in body must be of type {format}: {value}"),
-        )
+        let problem =
+            format!("Checked value must be of type integer with format {format} in {field}");
+        Cause::invalid(NOWHERE, &json!(""), &problem)
     })
 }
 
@@ -303,6 +346,13 @@ fn value_problems(schema: &Value, value: &Value, field: &str) -> Vec<Cause> {
         causes.push(Cause::invalid(field, value, &problem));
     }
     if let Some(text) = value.as_str() {
+        if schema["format"] == "date-time" && text.parse::<jiff::Timestamp>().is_err() {
+            let name = field.rsplit('.').next().unwrap_or_default();
+            let message = format!(
+                "Invalid value: {value}: {name} in body must be of type date-time: {value}"
+            );
+            causes.push(Cause::new("FieldValueTypeInvalid", field, message));
+        }
         let count = text.chars().count() as u64;
         let at_least = schema["minLength"].as_u64().filter(|least| count < *least);
         let at_most = schema["maxLength"].as_u64().filter(|most| count > *most);

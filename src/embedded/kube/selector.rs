@@ -100,7 +100,13 @@ fn split(text: &str) -> Vec<String> {
 
 fn label_rule(text: &str) -> Result<LabelRule, String> {
     let text = text.trim();
-    let one = |value: &str| vec![value.trim().to_owned()];
+    let one = |text: &str| {
+        let value = text.trim();
+        match super::names::label_value_problem(value) {
+            None => Ok(vec![value.to_owned()]),
+            Some(problem) => Err(format!("invalid label value {value:?}: {problem}")),
+        }
+    };
     let name = |text: &str| {
         let name = text.trim();
         if super::names::is_qualified_name(name) {
@@ -109,10 +115,10 @@ fn label_rule(text: &str) -> Result<LabelRule, String> {
         Err(format!("found '{name}', expected: identifier"))
     };
     if let Some((left, right)) = text.split_once("!=") {
-        return Ok(LabelRule::NotIn(name(left)?, one(right)));
+        return Ok(LabelRule::NotIn(name(left)?, one(right)?));
     }
     if let Some((left, right)) = text.split_once("==").or_else(|| text.split_once('=')) {
-        return Ok(LabelRule::In(name(left)?, one(right)));
+        return Ok(LabelRule::In(name(left)?, one(right)?));
     }
     if let Some(absent) = text.strip_prefix('!') {
         return Ok(LabelRule::Absent(name(absent)?));
@@ -151,19 +157,13 @@ fn field_rule(kind: &Kind, text: &str) -> Result<FieldRule, Refusal> {
         || (field == "metadata.namespace" && kind.is_namespaced)
         || kind.selectable.contains(&field);
     if !is_known {
-        let problem = if kind.is_custom() {
-            format!("field label not supported: {field}")
-        } else {
-            format!(
-                "Unable to find {:?} that match label selector \"\", field selector {text:?}: \
-                 field label not supported: {field}",
-                kind.qualified()
-            )
-        };
+        let problem = format!("field label not supported: {field}");
         return Err(Refusal::bad_request(problem));
     }
+    // Both kinds of Event are kept in the older form.
+    let kept = field.replacen("regarding.", "involvedObject.", 1);
     Ok(FieldRule {
-        pointer: format!("/{}", field.replace('.', "/")),
+        pointer: format!("/{}", kept.replace('.', "/")),
         value: value.to_owned(),
         is_equal,
     })
@@ -200,6 +200,7 @@ mod tests {
         }
         assert!(Selector::parse(pods, "", "spec.hostname=x").is_err());
         assert!(Selector::parse(pods, "a b", "").is_err());
+        assert!(Selector::parse(pods, "a=b c", "").is_err());
         assert!(Selector::parse(pods, "a in (1", "").is_err());
     }
 }

@@ -99,6 +99,15 @@ fn answer(status: StatusCode, content_type: &'static str, body: KubeBody) -> Res
     response
 }
 
+fn page_not_found() -> Response<KubeBody> {
+    let text = "404 page not found\n".to_owned();
+    answer(
+        StatusCode::NOT_FOUND,
+        discovery::TEXT,
+        KubeBody::whole(text),
+    )
+}
+
 /// One request that is being answered.
 struct Exchange<'a> {
     shared: &'a Arc<Shared>,
@@ -129,29 +138,24 @@ impl<'a> Exchange<'a> {
                 let review = state.review(&user, &review, self.json()?)?;
                 Ok(json_answer(StatusCode::CREATED, &review))
             }
+            Place::Unserved(unserved) => {
+                let verb = unserved.verb(&self.parts.method, &self.query);
+                state.authorize(&user, &Asked::unserved(&unserved, verb))?;
+                if unserved.is_in_a_group {
+                    return Err(Refusal::no_such_resource());
+                }
+                Ok(page_not_found())
+            }
             Place::Other => {
                 state.authorize(&user, &Asked::path(&self.parts.method, path))?;
                 match discovery::answer(path, self.accept()) {
                     Some((content_type, text)) => {
                         Ok(answer(StatusCode::OK, content_type, KubeBody::whole(text)))
                     }
-                    None => self.nowhere(),
+                    None => Ok(page_not_found()),
                 }
             }
         }
-    }
-
-    /// A wrong resource of a known group is a `Status`, anything else is plain text.
-    fn nowhere(&self) -> Result<Response<KubeBody>, Refusal> {
-        if discovery::is_in_a_group(self.parts.uri.path()) {
-            return Err(Refusal::no_such_resource());
-        }
-        let text = "404 page not found\n".to_owned();
-        Ok(answer(
-            StatusCode::NOT_FOUND,
-            discovery::TEXT,
-            KubeBody::whole(text),
-        ))
     }
 
     fn state(&self) -> MutexGuard<'a, State> {
@@ -200,7 +204,7 @@ impl<'a> Exchange<'a> {
             }
             Verb::Delete => {
                 let deleted = state.delete(target, self.optional_json()?, &self.query)?;
-                Ok(json_answer(deleted.status(), &deleted.shown(&shape)))
+                Ok(ok(&deleted.shown(&shape)))
             }
             Verb::DeleteCollection => {
                 let options = ListOptions::parse(target.kind, &self.query, false)?;

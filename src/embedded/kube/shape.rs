@@ -2,6 +2,7 @@
 
 use super::event_forms;
 use super::kinds::Kind;
+use super::members;
 use super::printing;
 use super::refusal::Refusal;
 use super::store::Object;
@@ -62,6 +63,10 @@ impl Shape {
     }
 
     pub(super) fn list(&self, objects: &[Object], metadata: Value) -> Value {
+        let mut metadata = metadata;
+        if self.kind.is_custom() {
+            members::fill(&mut metadata, "continue", json!(""));
+        }
         let (kind, api_version, items): (_, _, Vec<Value>) = match self.form {
             Form::Table(_) => return self.table(objects.iter().map(AsRef::as_ref), metadata),
             Form::Metadata => (

@@ -95,6 +95,12 @@ impl Store {
         self.version
     }
 
+    /// Forgets how all that is there has come about.
+    pub(super) fn forget(&mut self) {
+        self.history.clear();
+        self.forgotten = self.version;
+    }
+
     /// Returns what tells of changes.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()

@@ -19,6 +19,9 @@ use tokio::time::Sleep;
 /// A watch that names no time ends after this one; the API server takes 30 to 60 minutes.
 const TIMEOUT: Duration = Duration::from_secs(45 * 60);
 
+/// So long before its end a watch gets a last bookmark, to go on from.
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
+
 /// What a watch is about.
 pub(super) struct Subject {
     pub(super) scope: Scope,
@@ -29,6 +32,8 @@ pub(super) struct Subject {
 struct Watch {
     shared: Arc<Shared>,
     subject: Subject,
+    /// Where it started, or what the last bookmark said.
+    marked: u64,
     /// Changes up to here have been told.
     cursor: u64,
     changed: watch::Receiver<u64>,
@@ -48,17 +53,20 @@ pub(super) fn open(
     let every = shared.settings.bookmark_every;
     let options = &subject.options;
     let timeout = options.timeout.unwrap_or(TIMEOUT);
-    let bookmark = options
-        .allows_bookmarks
-        .then(|| Box::pin(tokio::time::sleep(every)));
+    let bookmark = options.allows_bookmarks.then(|| {
+        Box::pin(tokio::time::sleep(
+            every.min(timeout.saturating_sub(LAST_BOOKMARK)),
+        ))
+    });
     let watch = Watch {
         shared: Arc::clone(shared),
+        marked: cursor,
         cursor,
         changed,
         lines: first.iter().map(line).collect(),
         bookmark,
         deadline: Box::pin(tokio::time::sleep(timeout)),
-        is_over: first.last().is_some_and(|event| event["type"] == "ERROR"),
+        is_over: false,
         subject,
     };
     let lines = futures_util::stream::unfold(watch, |mut watch| async {
@@ -110,7 +118,8 @@ impl Watch {
                     .iter()
                     .filter_map(|change| self.subject.event(change));
                 self.lines.extend(events.map(|event| line(&event)));
-                self.cursor = version;
+                // A watch may start at a version that is yet to come.
+                self.cursor = self.cursor.max(version);
             }
             Err(gone) => {
                 self.lines.push_back(line(&error(&gone)));
@@ -120,8 +129,11 @@ impl Watch {
     }
 
     fn on_bookmark(&mut self) {
-        let bookmark = self.subject.bookmark(self.cursor, json!({}));
-        self.lines.push_back(line(&bookmark));
+        if self.cursor > self.marked {
+            self.marked = self.cursor;
+            let bookmark = self.subject.bookmark(self.cursor, json!({}));
+            self.lines.push_back(line(&bookmark));
+        }
         let every = self.shared.settings.bookmark_every;
         self.bookmark = Some(Box::pin(tokio::time::sleep(every)));
     }
@@ -165,7 +177,7 @@ impl Subject {
 }
 
 /// Returns the event that ends a watch.
-pub(super) fn error(refusal: &Refusal) -> Value {
+fn error(refusal: &Refusal) -> Value {
     json!({"type": "ERROR", "object": refusal.to_value()})
 }
 

@@ -2,22 +2,26 @@
 
 use super::State;
 use super::apply;
+use super::decode::{decode, decode_patched};
+use super::fields::applied_fields;
 use super::kinds::Kind;
-use super::managed::{self, Manager};
+use super::managed::{self, Applied, Manager};
+use super::members::{fill, list, set};
 use super::patch::{self, Format};
 use super::refusal::{Cause, Refusal};
 use super::request::{Query, Target};
-use super::rules::{self, decode};
+use super::rules;
 use super::shape::Shape;
 use super::store::{Key, Object};
 use crate::embedded::kube_time;
+use crate::model::Timestamp;
 use http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The API server's limit for the name of a field manager.
 const MANAGER_MAX: usize = 128;
-/// A patch is tried again on what somebody else wrote meanwhile; here nobody can.
+/// Stands for a writer that does not say who it is.
 const MANAGER_UNKNOWN: &str = "unknown";
 
 /// How something is to be written.
@@ -104,86 +108,48 @@ impl State {
         (manager, options): (&Manager, &WriteOptions),
     ) -> Result<Object, Refusal> {
         let kind = target.kind;
+        let now = (self.now)();
         let mut object = decode(kind, body, options.is_strict)?;
-        self.fit_namespace(target, &mut object)?;
-        if object["metadata"]["resourceVersion"]
-            .as_str()
-            .is_some_and(|it| !it.is_empty())
-        {
+        fit_namespace(target, &mut object)?;
+        let version = &object["metadata"]["resourceVersion"];
+        if version.as_str().is_some_and(|version| !version.is_empty()) {
             let message = "resourceVersion should not be set on objects to be created";
-            return Err(Refusal::internal(message));
+            return Err(Refusal::without_reason(message));
         }
-        let name = self.name_new(kind, &mut object)?;
+        let name = self.name_new(&mut object);
         self.check_namespace_takes(target, &name)?;
-        let (now, uid) = (kube_time((self.now)()), self.seeded.uid());
-        let metadata = &mut object["metadata"];
-        metadata["uid"] = json!(uid);
-        metadata["creationTimestamp"] = json!(now);
-        if let Value::Object(members) = metadata {
-            for absent in [
-                "resourceVersion",
-                "deletionTimestamp",
-                "deletionGracePeriodSeconds",
-                "managedFields",
-                "generation",
-                "selfLink",
-            ] {
-                members.remove(absent);
-            }
-        }
-        if kind.has_generation {
-            metadata["generation"] = json!(1);
-        }
-        rules::prepare_create(kind, &mut object);
-        refuse_if_any(kind, &name, &rules::validate(kind, &object, None))?;
+        let uid = self.seeded.uid();
+        make_new(kind, &mut object, (uid, now));
+        rules::label_namespace(kind, &mut object);
+        rules::default(kind, &mut object);
+        managed::after_write(kind, None, &mut object, (manager, now));
+        rules::prepare_create(kind, &mut object, now);
+        refuse_if_any(kind, &name, &rules::validate((kind, ""), &object, None))?;
         let key = Key::new(kind, target.namespace.as_deref(), &name);
         if self.store.get(&key).is_some() {
             return Err(Refusal::already_exists(kind, &name));
         }
-        managed::after_write(kind, None, &mut object, (manager, (self.now)()));
+        self.count_in_quotas(kind, &object, options.is_dry_run)?;
         if options.is_dry_run {
             return Ok(Arc::new(object));
         }
         self.store.put(key, object)
     }
 
-    /// Takes over the namespace of the request.
-    fn fit_namespace(&self, target: &Target, object: &mut Value) -> Result<(), Refusal> {
+    /// Makes up a name where only its beginning is given; an object without either is refused later.
+    fn name_new(&mut self, object: &mut Value) -> String {
         let metadata = &mut object["metadata"];
-        let own = metadata["namespace"].as_str().unwrap_or_default();
-        let wanted = target.namespace.as_deref().unwrap_or_default();
-        if target.kind.is_namespaced && wanted.is_empty() {
-            return Err(Refusal::method_not_allowed());
-        }
-        if !own.is_empty() && own != wanted {
-            return Err(Refusal::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request",
-            ));
-        }
-        if !wanted.is_empty() {
-            metadata["namespace"] = json!(wanted);
-        }
-        Ok(())
-    }
-
-    fn name_new(&mut self, kind: &Kind, object: &mut Value) -> Result<String, Refusal> {
-        let metadata = &mut object["metadata"];
-        let text = |value: &Value| {
-            value
-                .as_str()
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned)
-        };
-        let name = match (text(&metadata["name"]), text(&metadata["generateName"])) {
-            (Some(name), _) => name,
-            (None, Some(prefix)) => self.seeded.name(&prefix),
+        let text = |name: &str| metadata[name].as_str().filter(|text| !text.is_empty());
+        let name = match (text("name"), text("generateName")) {
+            (Some(name), _) => name.to_owned(),
+            (None, Some(prefix)) => self.seeded.name(prefix),
             (None, None) => {
-                let cause = Cause::required("metadata.name", "name or generateName is required");
-                return Err(Refusal::invalid(kind, "", &[cause]));
+                set(metadata, "name", None);
+                return String::new();
             }
         };
         metadata["name"] = json!(name);
-        Ok(name)
+        name
     }
 
     /// Nothing is made in a namespace that is not there or is going.
@@ -220,26 +186,22 @@ impl State {
         options: &WriteOptions,
     ) -> Result<Object, Refusal> {
         let mut new = decode(target.kind, body, options.is_strict)?;
-        self.fit_namespace(target, &mut new)?;
-        let name = new["metadata"]["name"].as_str().unwrap_or_default();
-        if name != target.name {
-            return Err(Refusal::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                target.name
-            )));
-        }
+        fit_namespace(target, &mut new)?;
+        check_name(target, &new)?;
         let old = self.find(target)?;
-        let has_version = new["metadata"]["resourceVersion"]
-            .as_str()
-            .is_some_and(|it| !it.is_empty());
-        if !has_version && target.kind.is_custom() {
-            let problem = "must be specified for an update";
-            let cause = Cause::invalid("metadata.resourceVersion", &json!(0), problem);
-            let mut refusal = Refusal::invalid(target.kind, &target.name, &[cause]);
-            refusal.message = refusal
-                .message
-                .replace("Invalid value: 0:", "Invalid value: 0x0:");
-            return Err(refusal);
+        let metadata = &new["metadata"];
+        let given = |name: &str| metadata[name].as_str().filter(|text| !text.is_empty());
+        if given("resourceVersion").is_none() && target.kind.is_custom() {
+            return Err(Refusal::no_version(target.kind, &target.name));
+        }
+        if let Some(uid) = given("uid")
+            && old["metadata"]["uid"] != *uid
+        {
+            let found = old["metadata"]["uid"].as_str().unwrap_or_default();
+            let problem = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {found}"
+            );
+            return Err(Refusal::conflict(target.kind, &target.name, &problem));
         }
         let manager = options.manager(target, false);
         self.replace(target, (&old, new), (&manager, options))
@@ -258,15 +220,9 @@ impl State {
         }
         let old = self.find(target)?;
         let patched = patch::apply(format, &old, body)?;
-        let patched = decode(target.kind, patched, options.is_strict)?;
-        let name = &patched["metadata"]["name"];
-        if *name != *target.name {
-            return Err(Refusal::bad_request(format!(
-                "the name of the object ({}) does not match the name on the URL ({})",
-                name.as_str().unwrap_or_default(),
-                target.name
-            )));
-        }
+        let mut patched = decode_patched(target.kind, patched, options.is_strict)?;
+        fit_namespace(target, &mut patched)?;
+        check_name(target, &patched)?;
         let manager = options.manager(target, false);
         let patched = self.replace(target, (&old, patched), (&manager, options))?;
         Ok((StatusCode::OK, patched))
@@ -281,15 +237,16 @@ impl State {
     ) -> Result<(StatusCode, Object), Refusal> {
         if !options.names_manager {
             let cause = Cause::required("fieldManager", "is required for apply patch");
-            let mut refusal = Refusal::invalid(target.kind, "", &[cause]);
-            refusal.message = refusal.message.replacen(
-                &target.kind.qualified_kind(),
-                "PatchOptions.meta.k8s.io",
-                1,
-            );
-            return Err(refusal);
+            return Err(Refusal::invalid_options("PatchOptions", cause));
         }
         let config = patch::yaml(body)?;
+        if config["kind"] != target.kind.kind || config["apiVersion"] != target.kind.api_version() {
+            let text = |name: &str| config[name].as_str().unwrap_or_default();
+            let found = format!("{}, Kind={}", text("apiVersion"), text("kind"));
+            return Err(Refusal::bad_request(format!(
+                "invalid object type: {found}"
+            )));
+        }
         let mut manager = options.manager(target, true);
         let Some(old) = self.store.get(&target.key()).cloned() else {
             if !target.subresource.is_empty() {
@@ -297,7 +254,10 @@ impl State {
             }
             let mut config = config;
             config["metadata"]["name"] = json!(target.name);
-            manager.applied = Some(managed::applied_fields(target.kind, &config));
+            manager.applied = Some(Applied {
+                fields: applied_fields(target.kind, &config),
+                ..Applied::default()
+            });
             let created = self.create_object(target, config, (&manager, options))?;
             return Ok((StatusCode::CREATED, created));
         };
@@ -318,44 +278,45 @@ impl State {
     ) -> Result<Object, Refusal> {
         let kind = target.kind;
         let mut new = new;
-        check_identity(target, old, &new)?;
+        let version = &new["metadata"]["resourceVersion"];
+        if version.as_str().is_some_and(|version| {
+            !version.is_empty() && old["metadata"]["resourceVersion"] != *version
+        }) {
+            return Err(Refusal::modified(kind, &target.name));
+        }
         keep_what_the_server_owns(old, &mut new);
-        rules::prepare_update(target, old, &mut new)?;
-        refuse_if_any(kind, &target.name, &rules::validate(kind, &new, Some(old)))?;
+        rules::prepare_update(target, old, &mut new);
+        let causes = rules::validate((kind, &target.subresource), &new, Some(old));
+        refuse_if_any(kind, &target.name, &causes)?;
         self.check_resize(target, old, &new)?;
         if kind.has_generation && is_spec_changed(old, &new) {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
             new["metadata"]["generation"] = json!(generation + 1);
         }
         managed::after_write(kind, Some(old), &mut new, (manager, (self.now)()));
-        if managed::is_same(old, &new) {
+        if **old == new {
             return Ok(Arc::clone(old));
         }
         if options.is_dry_run {
             return Ok(Arc::new(new));
         }
-        let metadata = &new["metadata"];
-        let has_finalizers = metadata["finalizers"]
-            .as_array()
-            .is_some_and(|all| !all.is_empty());
-        let is_waiting = metadata["deletionGracePeriodSeconds"]
-            .as_i64()
-            .is_some_and(|secs| secs > 0);
-        if !metadata["deletionTimestamp"].is_null()
-            && !has_finalizers
-            && !is_waiting
-            && is_removable(kind, &new)
-        {
+        if is_let_go(kind, &new) {
             return Ok(self.store.remove(target.key(), new));
         }
         self.store.put(target.key(), new)
     }
 }
 
-/// A namespace has finalizers in its spec, too.
-fn is_removable(kind: &Kind, object: &Value) -> bool {
-    let finalizers = object["spec"]["finalizers"].as_array();
-    !kind.is("Namespace") || finalizers.is_none_or(Vec::is_empty)
+/// Returns true when nothing keeps an object any more that is being deleted.
+fn is_let_go(kind: &Kind, object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    let grace_secs = metadata["deletionGracePeriodSeconds"].as_i64();
+    // A namespace has finalizers in its spec, too.
+    let has_content = kind.is("Namespace") && !list(&object["spec"], "finalizers").is_empty();
+    !metadata["deletionTimestamp"].is_null()
+        && list(metadata, "finalizers").is_empty()
+        && grace_secs.unwrap_or(0) == 0
+        && !has_content
 }
 
 pub(super) fn refuse_if_any(kind: &Kind, name: &str, causes: &[Cause]) -> Result<(), Refusal> {
@@ -365,46 +326,70 @@ pub(super) fn refuse_if_any(kind: &Kind, name: &str, causes: &[Cause]) -> Result
     Err(Refusal::invalid(kind, name, causes))
 }
 
-/// Refuses writes that mean another object or another version of it.
-fn check_identity(target: &Target, old: &Value, new: &Value) -> Result<(), Refusal> {
-    let (old, new) = (&old["metadata"], &new["metadata"]);
-    let given = |name: &str| new[name].as_str().filter(|text| !text.is_empty());
-    if let Some(uid) = given("uid")
-        && old["uid"] != *uid
-    {
-        let old = old["uid"].as_str().unwrap_or_default();
-        let problem =
-            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {old}");
-        return Err(Refusal::conflict(target.kind, &target.name, &problem));
+/// Takes over the namespace of the request.
+fn fit_namespace(target: &Target, object: &mut Value) -> Result<(), Refusal> {
+    let metadata = &mut object["metadata"];
+    let own = metadata["namespace"].as_str().unwrap_or_default();
+    let wanted = target.namespace.as_deref().unwrap_or_default();
+    if target.kind.is_namespaced && wanted.is_empty() {
+        return Err(Refusal::method_not_allowed());
     }
-    if let Some(version) = given("resourceVersion")
-        && old["resourceVersion"] != *version
-    {
-        return Err(Refusal::modified(target.kind, &target.name));
+    if !own.is_empty() && own != wanted {
+        return Err(Refusal::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
+    let wanted = target.namespace.as_ref().map(|namespace| json!(namespace));
+    set(metadata, "namespace", wanted);
     Ok(())
 }
 
+fn check_name(target: &Target, object: &Value) -> Result<(), Refusal> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    if name == target.name {
+        return Ok(());
+    }
+    Err(Refusal::bad_request(format!(
+        "the name of the object ({name}) does not match the name on the URL ({})",
+        target.name
+    )))
+}
+
+/// Writes what makes an object a new one.
+fn make_new(kind: &Kind, object: &mut Value, (uid, now): (String, Timestamp)) {
+    const OF_THE_OLD: [&str; 6] = [
+        "resourceVersion",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "managedFields",
+        "generation",
+        "selfLink",
+    ];
+    let metadata = &mut object["metadata"];
+    for name in OF_THE_OLD {
+        set(metadata, name, None);
+    }
+    metadata["uid"] = json!(uid);
+    metadata["creationTimestamp"] = json!(kube_time(now));
+    if kind.has_generation {
+        metadata["generation"] = json!(1);
+    }
+}
+
+/// A uid is compared, not kept: whoever names another one means another object.
 fn keep_what_the_server_owns(old: &Value, new: &mut Value) {
-    let kept = [
-        "uid",
+    const KEPT: [&str; 5] = [
         "creationTimestamp",
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "generation",
         "resourceVersion",
-        "namespace",
     ];
-    for name in kept {
-        match old["metadata"].get(name) {
-            Some(value) => new["metadata"][name] = value.clone(),
-            None => {
-                if let Some(metadata) = new["metadata"].as_object_mut() {
-                    metadata.remove(name);
-                }
-            }
-        }
+    let (old, new) = (&old["metadata"], &mut new["metadata"]);
+    for name in KEPT {
+        set(new, name, old.get(name).cloned());
     }
+    fill(new, "uid", old["uid"].clone());
 }
 
 /// Everything but metadata and status counts.

@@ -10,8 +10,12 @@ mod life;
 mod node;
 mod pod_status;
 mod pretend;
+mod processes;
+mod ray_processes;
 
 pub use pretend::Pretend;
+pub use processes::Processes;
+pub use ray_processes::{RayProcessSettings, RayProcesses};
 
 use super::{Now, watched};
 use futures_util::StreamExt;
@@ -87,6 +91,15 @@ pub struct ContainerStart {
     pub argv: Vec<String>,
     /// The pod's address.
     pub address: Ipv4Addr,
+}
+
+impl ContainerStart {
+    /// Returns whether this is the container that runs Ray: the first one of its pod.
+    #[must_use]
+    pub fn is_ray(&self) -> bool {
+        let containers = self.pod.spec.as_ref().map(|spec| &spec.containers);
+        containers.and_then(|all| all.first()) == Some(&self.container)
+    }
 }
 
 /// How a container has ended.

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 pub(super) enum Event {
     /// A task has run its time.
     RunEnds(RunId),
-    /// A draining raylet may not run on.
-    DrainDeadline(NodeId),
+    /// The processes of a node that got SIGTERM have waited long enough for its work.
+    PatienceEnds(NodeId),
     /// The GCS gives up a raylet that answers no health check.
     HealthChecksFailed(NodeId),
     /// The GCS asks all raylets for their load.

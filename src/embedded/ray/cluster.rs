@@ -1,6 +1,7 @@
 //! The state of a Ray cluster, which changes when it is told what time it is and what is asked of it.
 
 use super::agenda::{Agenda, Event};
+use super::demand::ByNode;
 use super::gcs::{Death, Gcs};
 use super::ids::{Ids, PlacementGroupId};
 use super::placement_group::{Group, PlacementGroupState, resources_of_bundle};
@@ -30,6 +31,8 @@ pub(super) struct Cluster {
     /// Counts changes, for those who wait for one.
     pub(super) revision: u64,
     pub(super) agenda: Agenda,
+    /// What waits where, and as of which revision.
+    pub(super) waiting: (Option<u64>, ByNode),
     is_settled: bool,
     sessions: u64,
 }
@@ -37,11 +40,7 @@ pub(super) struct Cluster {
 impl Cluster {
     pub(super) fn new(settings: Settings, now: Timestamp) -> Self {
         let mut ids = Ids::new(settings.seed);
-        let gcs = Gcs::new(
-            &mut ids,
-            settings.session_name.clone(),
-            settings.autoscaler_v2,
-        );
+        let gcs = Gcs::new(&mut ids, settings.session_name.clone(), &settings);
         let mut agenda = Agenda::default();
         agenda.add(now.plus_ms(settings.load_pull_ms), Event::LoadPull);
         Self {
@@ -57,6 +56,7 @@ impl Cluster {
             numbers: 0,
             revision: 0,
             agenda,
+            waiting: (None, ByNode::new()),
             is_settled: true,
             sessions: 0,
         }
@@ -75,12 +75,8 @@ impl Cluster {
     fn happen(&mut self, event: Event, now: Timestamp) {
         match event {
             Event::RunEnds(run) => self.end_run(run),
-            Event::DrainDeadline(id) => {
-                let is_due = |raylet: &Raylet| {
-                    let deadline = raylet.drain.as_ref().and_then(|drain| drain.deadline);
-                    deadline.is_some_and(|deadline| deadline <= self.now)
-                };
-                if self.raylets.get(&id).is_some_and(is_due) {
+            Event::PatienceEnds(id) => {
+                if self.raylets.contains_key(&id) {
                     self.leave(id);
                 }
             }
@@ -150,17 +146,26 @@ impl Cluster {
         id
     }
 
-    /// Tells a raylet to end when it is idle, or at the deadline.
+    /// Tells a raylet to end when it is idle, unless it was told before.
+    ///
+    /// The deadline is only passed on: Ray leaves it to others to end a node that still has work then.
     pub(super) fn drain(&mut self, id: NodeId, drain: Drain) {
-        let Some(raylet) = self.raylets.get_mut(&id) else {
-            return;
-        };
-        if let Some(deadline) = drain.deadline {
-            self.agenda
-                .add(deadline.max(self.now), Event::DrainDeadline(id));
+        if let Some(raylet) = self.raylets.get_mut(&id) {
+            raylet.drain.get_or_insert(drain);
+            self.unsettle();
         }
-        raylet.drain = Some(drain);
-        self.unsettle();
+    }
+
+    /// Has a node's processes drain it, and end with its raylet or after `patience_ms`.
+    pub(super) fn terminate(&mut self, id: NodeId, patience_ms: u64) {
+        let deadline = self.now.plus_ms(patience_ms);
+        let drain = Drain {
+            cause: Cause::Preempted,
+            message: "Node received SIGTERM; draining before shutdown.".to_owned(),
+            deadline: Some(deadline),
+        };
+        self.drain(id, drain);
+        self.agenda.add(deadline, Event::PatienceEnds(id));
     }
 
     /// Ends a raylet that says goodbye.
@@ -277,15 +282,8 @@ impl Cluster {
     }
 
     fn begin_anew(&mut self) {
-        let head = self
-            .gcs
-            .head()
-            .map(|(_, record)| NodeSpec::clone(&record.spec));
-        let is_alive = |spec: &NodeSpec| {
-            let mut alive = self.raylets.values();
-            alive.any(|raylet| raylet.spec.is_head && raylet.spec.pod == spec.pod)
-        };
-        let head = head.filter(is_alive);
+        let head = self.raylets.values().find(|raylet| raylet.spec.is_head);
+        let head = head.map(|raylet| NodeSpec::clone(&raylet.spec));
         for id in self.raylets.keys().copied().collect::<Vec<_>>() {
             self.end_raylet(id, Ended::Crashed);
         }
@@ -293,7 +291,7 @@ impl Cluster {
         self.runs.clear();
         self.groups.clear();
         let session_name = format!("{}_{}", self.settings.session_name, self.sessions);
-        self.gcs = Gcs::new(&mut self.ids, session_name, self.settings.autoscaler_v2);
+        self.gcs = Gcs::new(&mut self.ids, session_name, &self.settings);
         if let Some(head) = head {
             self.start_node(head);
         }

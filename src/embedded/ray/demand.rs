@@ -15,22 +15,31 @@ const LEASES_AT_ONCE: u64 = 10;
 /// Shapes in one raylet's load; Ray leaves out the others without a word.
 const SHAPES_MAX: usize = 100;
 
-type ByNode = BTreeMap<NodeId, BTreeMap<ResourceRequest, Waiting>>;
+/// What waits at each raylet.
+pub(super) type ByNode = BTreeMap<NodeId, BTreeMap<ResourceRequest, Waiting>>;
 
 impl Cluster {
     /// Returns what a raylet says of itself now.
-    pub(super) fn report_of(&self, id: NodeId) -> Option<Report> {
+    pub(super) fn report_of(&mut self, id: NodeId) -> Option<Report> {
+        self.note_waiting();
         let raylet = self.raylets.get(&id)?;
-        Some(raylet.report(listed(self.waiting().remove(&id)), self.now))
+        Some(raylet.report(listed(self.waiting.1.get(&id)), self.now))
     }
 
     /// Asks all raylets, as the GCS does.
     pub(super) fn pull_load(&mut self) {
-        let mut waiting = self.waiting();
+        self.note_waiting();
         for (id, raylet) in &self.raylets {
             if let Some(record) = self.gcs.records.get_mut(id) {
-                record.report = raylet.report(listed(waiting.remove(id)), self.now);
+                record.report = raylet.report(listed(self.waiting.1.get(id)), self.now);
             }
+        }
+    }
+
+    /// Many raylets are asked in a row, and nothing changes in between.
+    fn note_waiting(&mut self) {
+        if self.waiting.0 != Some(self.revision) {
+            self.waiting = (Some(self.revision), self.waiting());
         }
     }
 
@@ -67,10 +76,7 @@ fn entry<'a>(waiting: &'a mut ByNode, node: NodeId, request: &ResourceRequest) -
     })
 }
 
-fn listed(shapes: Option<BTreeMap<ResourceRequest, Waiting>>) -> Vec<Waiting> {
-    shapes
-        .into_iter()
-        .flat_map(BTreeMap::into_values)
-        .take(SHAPES_MAX)
-        .collect()
+fn listed(shapes: Option<&BTreeMap<ResourceRequest, Waiting>>) -> Vec<Waiting> {
+    let shapes = shapes.into_iter().flat_map(BTreeMap::values);
+    shapes.take(SHAPES_MAX).cloned().collect()
 }

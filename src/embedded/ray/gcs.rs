@@ -1,9 +1,11 @@
 //! What the GCS knows: nodes as they last reported, keys, drivers, what was reported to it.
 
+use super::Settings;
 use super::ids::Ids;
 use super::raylet::{Cause, NodeSpec, Raylet, Report};
 use crate::model::{Labels, NodeId, ResourceMap, Timestamp};
 use crate::wire::gcs::ray::rpc::autoscaler::AutoscalingState;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -61,12 +63,18 @@ pub(super) struct Gcs {
 
 impl Gcs {
     /// Returns the GCS of a cluster that begins.
-    pub(super) fn new(ids: &mut Ids, session_name: String, is_v2: bool) -> Self {
+    pub(super) fn new(ids: &mut Ids, session_name: String, settings: &Settings) -> Self {
         let session = (b"session".to_vec(), b"session_name".to_vec());
+        // Ray's own tools ask whether they are of the same version.
+        let metadata = (b"cluster".to_vec(), b"CLUSTER_METADATA".to_vec());
+        let about = json!({"ray_version": settings.version, "ray_init_cluster": false});
         let mut gcs = Self {
             is_up: true,
             cluster_id: ids.bytes(),
-            kv: BTreeMap::from([(session, session_name.clone().into_bytes())]),
+            kv: BTreeMap::from([
+                (session, session_name.clone().into_bytes()),
+                (metadata, about.to_string().into_bytes()),
+            ]),
             session_name,
             state_version: 0,
             autoscaling_state: None,
@@ -74,7 +82,7 @@ impl Gcs {
             records: BTreeMap::new(),
             jobs: BTreeMap::new(),
         };
-        gcs.set_v2(is_v2);
+        gcs.set_v2(settings.autoscaler_v2);
         gcs
     }
 

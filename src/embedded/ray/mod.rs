@@ -44,7 +44,6 @@ use crate::wire::gcs::ChannelTo;
 use cluster::Cluster;
 use gcs::Job;
 use ids::hex;
-use raylet::{Cause, Drain};
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -256,15 +255,10 @@ impl RayHead {
     }
 
     /// Has a raylet stop as SIGTERM does: it takes no new work, and ends when it is idle or after `patience_ms`.
+    ///
+    /// Ray tells the death of such a node as one by preemption.
     pub fn stop_node(&self, id: NodeId, patience_ms: u64) {
-        self.with(|cluster| {
-            let drain = Drain {
-                cause: Cause::Expected,
-                message: "received SIGTERM".to_owned(),
-                deadline: Some(cluster.now.plus_ms(patience_ms)),
-            };
-            cluster.drain(id, drain);
-        });
+        self.with(|cluster| cluster.terminate(id, patience_ms));
     }
 
     /// Ends a raylet without a word; the GCS has to find out.

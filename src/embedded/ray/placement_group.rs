@@ -208,6 +208,9 @@ mod tests {
         Labels, NodeId, PlacementStrategy, Quantity, ResourceMap, ResourceName, Timestamp,
     };
 
+    /// Strategy, processors per bundle, processors per node, and the node of each bundle.
+    type Case<'a> = (PlacementStrategy, &'a [i64], &'a [i64], Option<&'a [u8]>);
+
     fn cpus(amount: i64) -> ResourceMap {
         [(ResourceName::from("CPU"), Quantity::from_whole(amount))]
             .into_iter()
@@ -239,7 +242,7 @@ mod tests {
     #[test]
     fn each_strategy_lays_bundles_out_in_its_way() {
         use PlacementStrategy::{Pack, Spread, StrictPack, StrictSpread};
-        let cases: [(_, &[i64], &[i64], Option<&[u8]>); 9] = [
+        let cases: [Case<'_>; 9] = [
             (Pack, &[1, 1], &[2, 2], Some(&[0, 0])),
             (Pack, &[1, 3], &[2, 3], Some(&[0, 1])),
             (Pack, &[2, 2], &[3, 1], None),

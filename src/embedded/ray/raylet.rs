@@ -46,7 +46,7 @@ pub(super) enum Cause {
     Idle,
 }
 
-/// Holds an order to stop.
+/// Holds an order to end with the last work; the deadline binds nobody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Drain {
     pub(super) cause: Cause,

@@ -165,7 +165,7 @@ impl Cluster {
     }
 
     /// Returns what a raylet says of itself; `None` when it does not run.
-    pub(super) fn resource_load(&self, id: NodeId) -> Option<rpc::ResourcesData> {
+    pub(super) fn resource_load(&mut self, id: NodeId) -> Option<rpc::ResourcesData> {
         let report = self.report_of(id)?;
         let raylet = self.raylets.get(&id)?;
         let mut data = resources(id, &report);

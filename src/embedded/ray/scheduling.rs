@@ -12,11 +12,18 @@ use super::placement_group::{
 };
 use super::raylet::{Raylet, holds};
 use super::work::{Actor, Run, RunId, SchedulingStrategy, Tasks, Work, WorkId};
-use crate::model::{NodeId, ResourceMap, ResourceRequest};
-use std::collections::BTreeMap;
+use crate::model::{NodeId, Quantity, ResourceMap, ResourceRequest};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Up to so much of a node's scarcest resource, nodes count as equally free; in 1/1000.
 const SPREAD_THRESHOLD: i128 = 500;
+
+/// Which selector it meets, whether its GPUs would lie idle, how much of it is used, whether it is not the
+/// caller's, and how young it is.
+type Rank = (usize, bool, i128, bool, u64);
+
+/// How many of some work run on each node.
+type Runs = BTreeMap<NodeId, i128>;
 
 impl Cluster {
     /// Takes tasks.
@@ -140,34 +147,51 @@ impl Cluster {
     pub(super) fn place_works(&mut self) {
         let waiting = self.works.iter().filter(|(_, work)| work.queued > 0);
         for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
-            while let Some(node) = self.node_for(id) {
+            let mut runs = self.runs_by_node(id);
+            let open = self.open_raylets().map(|(node, _)| node);
+            let ranked = open.filter_map(|node| self.rank(id, node, &runs));
+            let mut ranked: BTreeSet<(Rank, NodeId)> = ranked.collect();
+            while self.works.get(&id).is_some_and(|work| work.queued > 0) {
+                let Some((_, node)) = ranked.pop_first() else {
+                    break;
+                };
                 self.start_run(id, node);
+                *runs.entry(node).or_default() += 1;
+                ranked.extend(self.rank(id, node, &runs));
             }
         }
     }
 
-    fn node_for(&self, id: WorkId) -> Option<NodeId> {
-        let work = self.works.get(&id).filter(|work| work.queued > 0)?;
-        let wants_gpu = !work.request.resources.get("GPU").is_zero();
-        let ranked = self.open_raylets().filter_map(|(node, raylet)| {
-            let selector = work.request.matching_selector(&raylet.labels)?;
-            let used = match work.strategy {
-                SchedulingStrategy::Default => raylet.utilization().max(SPREAD_THRESHOLD),
-                SchedulingStrategy::Spread => self.runs_on(id, node),
-            };
-            let avoids = !wants_gpu && !raylet.total.get("GPU").is_zero();
-            let rank = (selector, avoids, used, !raylet.spec.is_head, raylet.number);
-            holds(&raylet.available, &work.request.resources).then_some((rank, node))
-        });
-        ranked.min().map(|(_, node)| node)
+    /// Returns how well a node suits work, the best first; `None` when it does not fit now.
+    fn rank(&self, id: WorkId, node: NodeId, runs: &Runs) -> Option<(Rank, NodeId)> {
+        let work = self.works.get(&id)?;
+        let raylet = self.raylets.get(&node)?;
+        if !holds(&raylet.available, &work.request.resources) {
+            return None;
+        }
+        let selector = work.request.matching_selector(&raylet.labels)?;
+        let used = match work.strategy {
+            SchedulingStrategy::Default => raylet.utilization().max(SPREAD_THRESHOLD),
+            SchedulingStrategy::Spread => runs.get(&node).copied().unwrap_or(0),
+        };
+        let has_gpu = !raylet.total.get("GPU").is_zero();
+        let wastes_gpu = has_gpu && work.request.resources.get("GPU").is_zero();
+        let rank = (
+            selector,
+            wastes_gpu,
+            used,
+            !raylet.spec.is_head,
+            raylet.number,
+        );
+        Some((rank, node))
     }
 
-    fn runs_on(&self, work: WorkId, node: NodeId) -> i128 {
-        let runs = self
-            .runs
-            .values()
-            .filter(|run| run.work == work && run.node == node);
-        i128::try_from(runs.count()).unwrap_or(i128::MAX)
+    fn runs_by_node(&self, work: WorkId) -> Runs {
+        let mut runs = Runs::new();
+        for run in self.runs.values().filter(|run| run.work == work) {
+            *runs.entry(run.node).or_default() += 1;
+        }
+        runs
     }
 
     fn start_run(&mut self, id: WorkId, node: NodeId) {
@@ -242,9 +266,9 @@ impl Cluster {
             return;
         }
         let one_by_one = bundles.iter().flat_map(|(resources, count)| {
-            let bundle: BTreeMap<&str, f64> = resources
+            let bundle: BTreeMap<&str, serde_json::Value> = resources
                 .iter()
-                .map(|(name, amount)| (name.as_str(), amount.as_f64()))
+                .map(|(name, amount)| (name.as_str(), as_python_writes(amount)))
                 .collect();
             (0..*count).map(move |_| bundle.clone())
         });
@@ -252,5 +276,14 @@ impl Cluster {
         let json = serde_json::to_vec(&one_by_one.collect::<Vec<_>>()).unwrap_or_default();
         let key = (Vec::new(), b"autoscaler_resource_request".to_vec());
         self.gcs.kv.insert(key, json);
+    }
+}
+
+/// A user writes `{"CPU": 1}`, and Python keeps it so.
+fn as_python_writes(amount: Quantity) -> serde_json::Value {
+    if amount.units() % Quantity::SCALE == 0 {
+        (amount.units() / Quantity::SCALE).into()
+    } else {
+        amount.as_f64().into()
     }
 }

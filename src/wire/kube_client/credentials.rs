@@ -148,6 +148,9 @@ fn load_pod(pod: &PodAccess) -> Result<(kube::Config, Vec<PathBuf>), SettingsErr
         problem: error.to_string(),
     })?);
     config.root_cert_file = Some(pod.ca_path.clone());
+    // The file is all that is trusted. Without a list, even an empty one, kube first asks the system for its
+    // certificates, and does not connect where there are none, as in our image.
+    config.root_cert = Some(Vec::new());
     let mut files = vec![pod.token_path.clone(), pod.ca_path.clone()];
     if let Some(certificate) = &pod.client_certificate {
         let text = |path: &Path| Some(path.to_string_lossy().into_owned());

@@ -1,7 +1,8 @@
 //! JSON Patch, with the habits of the library that the API server uses.
 //!
-//! They differ from the RFC: a `test` of an absent member for null passes, and `replace` of an absent
-//! member of an object that is there adds it.
+//! They differ from the RFC: a `test` of an absent member for null passes, `replace` of an absent member of
+//! an object that is there adds it, a value that is left out is null, and places are counted from the end
+//! when they are negative.
 
 use serde_json::Value;
 
@@ -17,10 +18,10 @@ pub(super) fn apply(object: &Value, operations: &[Value]) -> Option<Value> {
 fn apply_one(root: &mut Value, operation: &Value) -> Option<()> {
     let path = operation["path"].as_str()?;
     match operation["op"].as_str()? {
-        "add" => add(root, path, operation.get("value")?.clone()),
-        "replace" => replace(root, path, operation.get("value")?.clone()),
+        "add" => add(root, path, operation["value"].clone()),
+        "replace" => replace(root, path, operation["value"].clone()),
         "remove" => remove(root, path).map(|_| ()),
-        "test" => test(root, path, operation.get("value").unwrap_or(&Value::Null)),
+        "test" => test(root, path, &operation["value"]),
         "move" => {
             let moved = remove(root, operation["from"].as_str()?)?;
             add(root, path, moved)
@@ -42,6 +43,10 @@ fn parent<'a>(root: &'a mut Value, path: &str) -> Option<(&'a mut Value, String)
 
 fn index(text: &str, length: usize) -> Option<usize> {
     let is_plain = text == "0" || !text.starts_with('0');
+    if let Some(from_end) = text.strip_prefix('-') {
+        let from_end: usize = from_end.parse().ok().filter(|number| *number > 0)?;
+        return length.checked_sub(from_end);
+    }
     let index: usize = text.parse().ok().filter(|_| is_plain)?;
     (index < length).then_some(index)
 }
@@ -126,7 +131,6 @@ mod tests {
             json!({"op": "remove", "path": "/l/01"}),
             json!({"op": "add", "path": "/x/y", "value": 1}),
             json!({"op": "add", "path": "/l/3", "value": 1}),
-            json!({"op": "add", "path": "/a/x"}),
             json!({"op": "replace", "path": "/l/2", "value": 1}),
             json!({"op": "increase", "path": "/a/b", "value": 1}),
             json!({"path": "/a/b", "value": 1}),
@@ -163,6 +167,17 @@ mod tests {
                 json!({"op": "add", "path": "/l/0", "value": 0}),
                 "/l",
                 json!([0, 1, 2]),
+            ),
+            (json!({"op": "add", "path": "/a/x"}), "/a/x", Value::Null),
+            (
+                json!({"op": "add", "path": "/l/-1", "value": 3}),
+                "/l",
+                json!([1, 2, 3]),
+            ),
+            (
+                json!({"op": "replace", "path": "/l/-1", "value": 3}),
+                "/l",
+                json!([1, 3]),
             ),
             (
                 json!({"op": "add", "path": "/l/-", "value": 3}),

@@ -149,3 +149,50 @@ async fn a_flag_that_ray_start_refuses_ends_the_container() {
         .unwrap_err();
     assert!(problem.contains("--num-cpus=many"), "{problem}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_new_head_pod_is_another_cluster_and_ends_the_workers_of_the_old_one() {
+    let mut pods = Pods::new().await;
+    pods.world.head.kill_node(pods.id("head-0").unwrap());
+    let head = "ray start --head --num-cpus=0 --block";
+    pods.start("head-1", head).await;
+    sleep(Duration::from_secs(3)).await;
+    let actor = pods.world.actor(2);
+    let runs = |pods: &Pods| {
+        let view = pods.world.head.view();
+        view.works
+            .iter()
+            .any(|work| work.id == actor && work.running == 1)
+    };
+    assert!(runs(&pods));
+    pods.world.states().await;
+    pods.runtime
+        .stop("uid-head-1", Duration::from_secs(30))
+        .await;
+    let gone = pods
+        .world
+        .gcs
+        .get_cluster_resource_state()
+        .await
+        .unwrap_err();
+    assert_eq!(gone.kind(), "unreachable");
+    assert!(runs(&pods), "a raylet works on without its GCS");
+    pods.start("late", "ray start --num-cpus=1 --block").await;
+    sleep(Duration::from_secs(10)).await;
+    assert!(pods.id("late").is_none(), "it waits for a GCS");
+
+    pods.start("head-2", head).await;
+    let exit = pods.ended.recv().await.unwrap();
+    assert_eq!(exit.code, 1);
+    sleep(Duration::from_secs(3)).await;
+    let other = pods
+        .world
+        .gcs
+        .get_cluster_resource_state()
+        .await
+        .unwrap_err();
+    assert_eq!(other.kind(), "other_cluster");
+    pods.world.gcs.refresh_cluster_id().await.unwrap();
+    let states = pods.world.states().await;
+    assert_eq!(states.keys().collect::<Vec<_>>(), ["head-2", "late"]);
+}

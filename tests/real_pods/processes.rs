@@ -1,18 +1,17 @@
 //! Pods as real processes: what the tests of whole clusters stand on.
 
-mod support;
-
+use crate::support::kube::KubeApi;
+use crate::support::process::Start as _;
+use crate::support::ray_venv::RayVersion;
+use crate::support::raycluster::{Group, Manifest};
+use crate::support::real_pods::{Programs, RayNodes, RealPods};
+use crate::support::stand_ins::{StandIns, eventually};
 use rayscaler::embedded::pods;
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use support::kube::KubeApi;
-use support::ray_venv::RayVersion;
-use support::raycluster::{Group, Manifest};
-use support::real_pods::{Programs, RealPods};
-use support::stand_ins::{StandIns, eventually};
 
 /// Prints the addresses of the nodes that live and how much of X each has.
 const NODES: &str = "
@@ -24,11 +23,11 @@ print('NODES', sorted(node['Resources'].get('X', 0) for node in nodes))
 
 async fn stand_ins(sidecar: Option<PathBuf>) -> (StandIns, RealPods) {
     let ray = RayVersion::Newest.programs();
-    let api = KubeApi::shared().await;
+    let api = KubeApi::shared_on(super::SERVER).await;
     let runtime = RealPods::new(
         api,
         Programs {
-            ray,
+            ray: RayNodes::Installed(ray),
             sidecar,
             env: BTreeMap::new(),
         },
@@ -44,7 +43,7 @@ async fn stand_ins(sidecar: Option<PathBuf>) -> (StandIns, RealPods) {
 #[tokio::test]
 async fn worker_pods_become_ray_nodes_and_end_with_their_processes() {
     let (stand_ins, runtime) = stand_ins(None).await;
-    let port = support::free_port().to_string();
+    let port = crate::support::free_port().to_string();
     let group = Group::new("g")
         .replicas(2, 0, 3)
         .param("resources", r#"'{"X": 2}'"#);
@@ -86,7 +85,7 @@ exec sleep infinity
     fs::write(&script, lines).unwrap();
     fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
     let (stand_ins, runtime) = stand_ins(Some(script)).await;
-    let port = support::free_port().to_string();
+    let port = crate::support::free_port().to_string();
     let manifest = Manifest::new("c")
         .autoscaler("v2")
         .head_param("port", &port);
@@ -110,7 +109,7 @@ exec sleep infinity
     let kubeconfig: serde_json::Value =
         serde_json::from_slice(&fs::read(kubeconfig).unwrap()).unwrap();
     let token = kubeconfig["users"][0]["user"]["token"].as_str().unwrap();
-    let own = support::stand_ins::Cluster {
+    let own = crate::support::stand_ins::Cluster {
         client: stand_ins.api.client_for(token).await,
         ..cluster
     };

@@ -1,19 +1,8 @@
-//! What the planner of patches relies on, seen on a real API server with KubeRay's own Role.
-
-#![expect(clippy::unwrap_used, reason = "test")]
-
-#[path = "support/ray_access.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file uses a part of it"
-)]
-mod ray_access;
-mod support;
+//! What the planner of patches relies on, seen with KubeRay's own Role.
 
 use std::collections::BTreeSet;
 
-use ray_access::{CLUSTER, RayAccess};
+use crate::ray_access::{CLUSTER, RayAccess};
 use rayscaler::act::kube::KubeAct;
 use rayscaler::act::patch::{PatchPlan, plan};
 use rayscaler::act::{ActError, NextStep};
@@ -145,7 +134,7 @@ async fn the_operations_that_plans_are_made_of_do_what_they_should() {
             &json!({"workersToDelete": ["c-1"], "scaleGate": {"by": "kueue"}})
         )
     ]);
-    let access = RayAccess::new(&groups, &[]).await;
+    let access = RayAccess::on_shared(super::SERVER, &groups, &[]).await;
     let act = act(&access).await;
     let at = |rest: &str| format!("/spec/workerGroupSpecs/{rest}");
     let test = |rest: &str, value: Value| json!([{"op": "test", "path": at(rest), "value": value}]);
@@ -212,7 +201,7 @@ async fn the_operations_that_plans_are_made_of_do_what_they_should() {
 
 #[tokio::test]
 async fn a_patch_that_changes_nothing_writes_nothing() {
-    let access = RayAccess::new(&json!([group("a", 2)]), &[]).await;
+    let access = RayAccess::on_shared(super::SERVER, &json!([group("a", 2)]), &[]).await;
     let act = act(&access).await;
     let before = access.stored().await;
     let same = json!([{"op": "add", "path": "/spec/workerGroupSpecs/0/replicas", "value": 2}]);
@@ -225,7 +214,7 @@ async fn a_patch_that_changes_nothing_writes_nothing() {
 
 #[tokio::test]
 async fn limits_of_the_api_server_are_told_apart() {
-    let access = RayAccess::new(&json!([group("a", 2)]), &[]).await;
+    let access = RayAccess::on_shared(super::SERVER, &json!([group("a", 2)]), &[]).await;
     let act = act(&access).await;
     let test = json!({"op": "test", "path": "/spec/workerGroupSpecs/0/groupName", "value": "a"});
     let error = send(&act, json!(vec![test; 10_001])).await.unwrap_err();
@@ -257,7 +246,7 @@ async fn all_groups_change_in_one_patch_whatever_their_strategy_looked_like() {
         ),
         group("growing", 1),
     ]);
-    let access = RayAccess::new(&groups, &[]).await;
+    let access = RayAccess::on_shared(super::SERVER, &groups, &[]).await;
     let pods = [
         ("absent", "a-1"),
         ("empty", "e-1"),
@@ -310,7 +299,7 @@ async fn nothing_is_written_after(edit: &Value) {
         group("a", 3),
         group_with("b", 3, &json!({"workersToDelete": ["b-0"]}))
     ]);
-    let access = RayAccess::new(&groups, &[]).await;
+    let access = RayAccess::on_shared(super::SERVER, &groups, &[]).await;
     let snapshot = snapshot(&access.stored().await, &[("a", "a-1"), ("b", "b-1")]);
     access.edit(edit).await;
     let edited = access.stored().await;
@@ -349,7 +338,7 @@ async fn a_list_that_somebody_else_edited_is_not_overwritten() {
 #[tokio::test]
 async fn a_cluster_made_anew_is_not_touched() {
     let groups = json!([group("a", 3)]);
-    let access = RayAccess::new(&groups, &[]).await;
+    let access = RayAccess::on_shared(super::SERVER, &groups, &[]).await;
     let snapshot = snapshot(&access.stored().await, &[]);
     access.delete().await;
     access.create(&groups).await;
@@ -370,7 +359,7 @@ async fn a_cluster_made_anew_is_not_touched() {
 
 #[tokio::test]
 async fn a_thousand_victims_are_named_and_forgotten() {
-    let access = RayAccess::new(&json!([group("a", 1000)]), &[]).await;
+    let access = RayAccess::on_shared(super::SERVER, &json!([group("a", 1000)]), &[]).await;
     let names: Vec<String> = (0..1000)
         .map(|n| format!("cluster-a-worker-{n:05}-abcdefghij"))
         .collect();
@@ -402,7 +391,7 @@ async fn a_thousand_victims_are_named_and_forgotten() {
 
 #[tokio::test]
 async fn a_token_without_the_verb_is_told_apart_from_no_token() {
-    let access = RayAccess::new(&json!([group("a", 1)]), &[]).await;
+    let access = RayAccess::on_shared(super::SERVER, &json!([group("a", 1)]), &[]).await;
     let plan = planned(&snapshot(&access.stored().await, &[]), &[("a", 2)]);
     let elsewhere = KubeAct::new(access.client().await, "default", CLUSTER);
     let error = elsewhere.patch(&plan).await.unwrap_err();

@@ -1,23 +1,13 @@
-//! Pods and RayCluster followed on a real API server, under KubeRay's own Role.
-
-#![expect(clippy::unwrap_used, reason = "test")]
-
-#[path = "support/ray_access.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file uses a part of it"
-)]
-mod ray_access;
-mod support;
+//! Pods and RayCluster followed under KubeRay's own Role.
 
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ray_access::{CLUSTER, RayAccess};
+use crate::support::kube::KubeApi;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use ray_access::{CLUSTER, RayAccess};
 use rayscaler::act::kube::KubeAct;
 use rayscaler::act::patch::PatchPlan;
 use rayscaler::model::Timestamp;
@@ -28,7 +18,6 @@ use rayscaler::observe::cluster::{
 };
 use rayscaler::wire::kube_client::{ApiAccess, KubeClient, KubeSettings};
 use serde_json::{Value, json};
-use support::kube::KubeApi;
 
 /// A busy machine takes ten times the usual.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -125,7 +114,7 @@ async fn delete_pod(access: &RayAccess<'_>, name: &str) {
 
 #[tokio::test]
 async fn kuberays_role_is_enough_and_what_it_lacks_is_known() {
-    let access = RayAccess::new(&groups(1), &[]).await;
+    let access = RayAccess::on_shared(super::SERVER, &groups(1), &[]).await;
     let client = access.client().await;
     let rights = Access::ask(&client, &name(&access)).await.unwrap();
     assert_eq!(rights, Access::default());
@@ -164,7 +153,7 @@ async fn kuberays_role_is_enough_and_what_it_lacks_is_known() {
 
 #[tokio::test]
 async fn a_role_that_allows_it_lets_the_raycluster_be_watched() {
-    let access = RayAccess::new(&groups(1), &[watch_rule()]).await;
+    let access = RayAccess::on_shared(super::SERVER, &groups(1), &[watch_rule()]).await;
     let client = access.client().await;
     let rights = Access::ask(&client, &name(&access)).await.unwrap();
     assert!(rights.may_watch_raycluster());
@@ -198,8 +187,8 @@ async fn a_role_that_allows_it_lets_the_raycluster_be_watched() {
 
 #[tokio::test]
 async fn a_watch_that_the_role_forbids_gives_way_to_reading() {
-    let access = RayAccess::new(&groups(1), &[]).await;
-    let other = RayAccess::new(&groups(1), &[watch_rule()]).await;
+    let access = RayAccess::on_shared(super::SERVER, &groups(1), &[]).await;
+    let other = RayAccess::on_shared(super::SERVER, &groups(1), &[watch_rule()]).await;
     let client = other.client().await;
     let wrong = Access::ask(&client, &name(&other)).await.unwrap();
     let client = access.client().await;
@@ -211,7 +200,7 @@ async fn a_watch_that_the_role_forbids_gives_way_to_reading() {
 
 #[tokio::test]
 async fn pods_that_may_not_be_seen_are_a_clear_error() {
-    let access = RayAccess::new(&groups(1), &[]).await;
+    let access = RayAccess::on_shared(super::SERVER, &groups(1), &[]).await;
     let client = access.client().await;
     let elsewhere = ClusterName {
         namespace: "default".to_owned(),
@@ -229,7 +218,7 @@ async fn pods_that_may_not_be_seen_are_a_clear_error() {
 
 #[tokio::test]
 async fn several_pages_of_pods_are_listed_whole() {
-    let access = RayAccess::new(&groups(1), &[]).await;
+    let access = RayAccess::on_shared(super::SERVER, &groups(1), &[]).await;
     let create = |number: u32| {
         let access = &access;
         async move { access.create_pod(&format!("p{number:03}"), CLUSTER).await }
@@ -248,7 +237,7 @@ async fn several_pages_of_pods_are_listed_whole() {
 
 #[tokio::test]
 async fn an_api_server_that_comes_back_is_followed_again() {
-    let api = KubeApi::start().await;
+    let api = KubeApi::start_on(super::SERVER).await;
     let access = RayAccess::on(&api, &groups(1), &[]).await;
     access.create_pod("a", CLUSTER).await;
     let client = access.client().await;
@@ -280,7 +269,7 @@ async fn an_api_server_that_comes_back_is_followed_again() {
 
 #[tokio::test]
 async fn a_rotated_token_is_used_with_the_next_call() {
-    let access = RayAccess::new(&groups(1), &[]).await;
+    let access = RayAccess::on_shared(super::SERVER, &groups(1), &[]).await;
     let client = access.client().await;
     let mut watch = follow(&access, &client, &Access::default());
     until(&mut watch, |watch| {
@@ -304,7 +293,7 @@ async fn a_rotated_token_is_used_with_the_next_call() {
 
 #[tokio::test]
 async fn a_token_that_cannot_be_read_for_a_moment_changes_nothing() {
-    let access = RayAccess::new(&groups(1), &[]).await;
+    let access = RayAccess::on_shared(super::SERVER, &groups(1), &[]).await;
     let client = access.client().await;
     let mut watch = follow(&access, &client, &Access::default());
     until(&mut watch, |watch| replicas(watch) == Some(1)).await;
@@ -323,7 +312,7 @@ fn swap(path: &Path, content: &[u8]) {
 
 #[tokio::test]
 async fn a_rotated_ca_is_trusted_with_the_next_call() {
-    let access = RayAccess::new(&groups(1), &[]).await;
+    let access = RayAccess::on_shared(super::SERVER, &groups(1), &[]).await;
     let ca_path = access.folder().join("ca.crt");
     let key = rcgen::generate_simple_self_signed(vec!["other".to_owned()]).unwrap();
     swap(&ca_path, key.cert.pem().as_bytes());
@@ -342,7 +331,7 @@ async fn a_rotated_ca_is_trusted_with_the_next_call() {
 
 #[tokio::test]
 async fn a_kubeconfig_is_as_good() {
-    let access = RayAccess::new(&groups(1), &[]).await;
+    let access = RayAccess::on_shared(super::SERVER, &groups(1), &[]).await;
     let token = access.api.sidecar_token(&access.namespace, CLUSTER).await;
     let path = access.api.kubeconfig_for(&token);
     let (settings, warnings) = KubeSettings::read(Some(&path), &|_| None).unwrap();

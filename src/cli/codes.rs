@@ -1,0 +1,32 @@
+//! The engine's stable words, explained where a word alone says too little.
+
+/// Explains why an idle node stays; empty for a word that is not known here.
+pub(super) fn kept_idle(code: &str) -> &'static str {
+    match code {
+        "idle_timeout" => " (not yet idle for long enough)",
+        "needed_by_demand" => " (waiting tasks or actors fit on it)",
+        "needed_by_placement_group" => " (a waiting placement group fits on it)",
+        "needed_by_constraint" => " (request_resources asks for it)",
+        "minimum" => " (minReplicas)",
+        "replica_busy" => " (another host of its replica is busy)",
+        "replica_incomplete" => " (its replica is not complete)",
+        "drain_refused" => " (its raylet refused to drain: work has come)",
+        "stale" => " (a source is too old to remove anything)",
+        "group_unknown" => " (its group cannot be scaled)",
+        _ => "",
+    }
+}
+
+/// Explains why demand finds no place; empty for a word that is not known here.
+pub(super) fn unserved(code: &str) -> &'static str {
+    match code {
+        "infeasible" => "no group could ever serve it",
+        "at_maximum" => "every group that could serve it is at its maxReplicas",
+        "at_total_cap" => "the cap over all groups is reached",
+        "not_together" => "some of it fits, but not all of it at one time",
+        "nodes_busy" => "only nodes that are busy could serve it, and no group",
+        "upscaling_mode" => "groups grow step by step (upscalingMode: Conservative)",
+        "group_skipped" => "the group it may be made for cannot be scaled",
+        _ => "",
+    }
+}

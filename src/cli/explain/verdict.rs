@@ -1,0 +1,156 @@
+//! Why a group is grown for a demand, or is not.
+
+use serde::Serialize;
+
+use super::launch::{Fate, Growth, Launch};
+use crate::admin::LastPass;
+use crate::model::{
+    LabelSelector, Labels, NodeTemplate, Quantity, ResourceMap, ResourceRequest, ScaleDecision,
+    WorkerGroup,
+};
+
+/// Says of one group what it could do for a demand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Verdict {
+    /// The group.
+    pub(super) group: String,
+    /// A stable word: `grows`, `keeps`, `too_small`, `labels_differ`, `at_maximum`, `not_needed`,
+    /// `other_preferred`, `held`, `skipped`, or the code of what is unserved.
+    pub(super) code: String,
+    /// Why, with the values.
+    pub(super) detail: String,
+}
+
+/// Returns a verdict for every group: those that can be scaled, then those that cannot.
+pub(super) fn verdicts(
+    pass: &LastPass,
+    request: &ResourceRequest,
+    (launch, with): (&Launch, &ScaleDecision),
+) -> Vec<Verdict> {
+    let good = pass.snapshot.groups.iter().map(|group| {
+        let template = pass.memory.template(&group.name, &group.template);
+        let (code, detail) =
+            shape(group, &template, request).unwrap_or_else(|| outcome(pass, group, launch, with));
+        Verdict {
+            group: group.name.to_string(),
+            code,
+            detail,
+        }
+    });
+    let skipped = pass.snapshot.skipped.iter().map(|group| Verdict {
+        group: group.name.to_string(),
+        code: "skipped".to_owned(),
+        detail: format!("{}: {}", group.code, group.detail),
+    });
+    good.chain(skipped).collect()
+}
+
+type Why = (String, String);
+
+fn why(code: &str, detail: String) -> Why {
+    (code.to_owned(), detail)
+}
+
+/// Returns why not even an empty node of the group could serve the request; `None` when it could.
+fn shape(group: &WorkerGroup, template: &NodeTemplate, request: &ResourceRequest) -> Option<Why> {
+    if request.matching_selector(&template.labels).is_none() {
+        let unmet = request
+            .selectors
+            .iter()
+            .map(|it| unmet(it, &template.labels));
+        let unmet: Vec<String> = unmet.collect();
+        return Some(why("labels_differ", unmet.join("; or ")));
+    }
+    let mut first = template.resources.clone();
+    first.add(&template.host_zero_resources);
+    let lacking = lacking(&first, request);
+    if lacking.is_empty() {
+        return None;
+    }
+    let node = if group.num_of_hosts > 1 {
+        "each host has "
+    } else {
+        "a node has "
+    };
+    Some(why(
+        "too_small",
+        format!("{}; {node}{}", lacking.join(", "), template.resources),
+    ))
+}
+
+/// Returns each resource of which a node has too little, with both amounts.
+fn lacking(has: &ResourceMap, request: &ResourceRequest) -> Vec<String> {
+    let wanted = request.resources.iter();
+    let short = wanted.filter(|(_, amount)| *amount > Quantity::ZERO);
+    let short = short.filter(|(name, amount)| has.get(name.as_str()) < *amount);
+    let shown = short.map(|(name, amount)| {
+        let other_case = has
+            .iter()
+            .find(|(other, _)| other.as_str().eq_ignore_ascii_case(name.as_str()));
+        match other_case.filter(|(other, _)| *other != name) {
+            Some((other, _)) => format!("{name} {amount} > 0 (it is called {other})"),
+            None => format!("{name} {amount} > {}", has.get(name.as_str())),
+        }
+    });
+    shown.collect()
+}
+
+/// Returns the conditions of a selector that the labels do not meet.
+fn unmet(selector: &LabelSelector, labels: &Labels) -> String {
+    let unmet = selector.constraints.iter().filter(|it| !it.matches(labels));
+    let shown = unmet.map(|constraint| match labels.get(&constraint.key) {
+        Some(value) => format!("{constraint}, and the group has {value}"),
+        None => format!("{constraint}, and the group has no such label"),
+    });
+    shown.collect::<Vec<_>>().join("; ")
+}
+
+/// Returns why a group that could serve the request is grown, or is not.
+fn outcome(pass: &LastPass, group: &WorkerGroup, launch: &Launch, with: &ScaleDecision) -> Why {
+    let of_group = |growth: &&Growth| growth.group == group.name;
+    if let Some(Growth { from, to, .. }) = launch.launches.iter().find(of_group) {
+        return why("grows", format!("{from} -> {to} replicas"));
+    }
+    if let Some(Growth { from, to, .. }) = launch.keeps.iter().find(of_group) {
+        let detail = format!("{to} replicas stay where {from} would");
+        return why("keeps", detail);
+    }
+    if launch.fate == Fate::Held {
+        return why("held", "nothing is decided".to_owned());
+    }
+    let max = group.bounds.max;
+    let to = with
+        .group(&group.name)
+        .map_or(group.replicas, |it| it.replicas_to);
+    if to >= max {
+        return why("at_maximum", format!("maxReplicas is {max}"));
+    }
+    if let Some(unserved) = launch.unserved.first() {
+        let detail = crate::cli::codes::unserved(&unserved.code).to_owned();
+        return why(&unserved.code, detail);
+    }
+    match launch
+        .launches
+        .first()
+        .and_then(|it| pass.snapshot.group(&it.group))
+    {
+        Some(chosen) => why("other_preferred", preferred(chosen, group)),
+        None => why(
+            "not_needed",
+            "it could serve it; nodes that are there do".to_owned(),
+        ),
+    }
+}
+
+fn preferred(chosen: &WorkerGroup, group: &WorkerGroup) -> String {
+    if chosen.priority == group.priority {
+        return format!(
+            "group {} is used up better by it, or stands earlier",
+            chosen.name
+        );
+    }
+    format!(
+        "group {} has priority {}, this one {}",
+        chosen.name, chosen.priority, group.priority
+    )
+}

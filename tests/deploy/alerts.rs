@@ -1,0 +1,106 @@
+//! The alert rules: Prometheus' own tool takes them, each fires in a test of its own, and each asks for what there is.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::dashboard::{Queries, label_problems};
+use crate::promtool::Promtool;
+use crate::{deployed_as, documents, text};
+
+/// Returns the rules as a rule file of Prometheus.
+fn rule_file() -> Value {
+    deployed_as("alerts.yaml")["spec"].clone()
+}
+
+fn rules() -> Vec<Value> {
+    let groups = rule_file()["groups"].as_array().unwrap().clone();
+    groups
+        .iter()
+        .flat_map(|group| group["rules"].as_array().unwrap().clone())
+        .collect()
+}
+
+fn promtool() -> Promtool {
+    let promtool = Promtool::new();
+    promtool.file("alerts.yaml", &rule_file().to_string());
+    promtool.file("alerts_test.yaml", &text("tests/deploy/alerts_test.yaml"));
+    promtool
+}
+
+#[test]
+fn prometheus_takes_the_rules_and_they_fire_when_they_should() {
+    let promtool = promtool();
+    let checked = promtool.run(&[
+        "check",
+        "rules",
+        "--lint=all",
+        "--lint-fatal",
+        "alerts.yaml",
+    ]);
+    assert!(
+        checked.contains(&format!("{} rules found", rules().len())),
+        "{checked}"
+    );
+    let tested = promtool.run(&["test", "rules", "alerts_test.yaml"]);
+    assert!(tested.contains("SUCCESS"), "{tested}");
+}
+
+#[test]
+fn a_rule_that_does_not_fire_fails_its_test() {
+    let promtool = promtool();
+    let rules = rule_file().to_string();
+    let broken = rules.replace(
+        "rayscaler_last_pass_age_seconds > 60",
+        "rayscaler_last_pass_age_seconds > 6000",
+    );
+    assert_ne!(broken, rules);
+    promtool.file("alerts.yaml", &broken);
+    let output = promtool.try_run(&["test", "rules", "alerts_test.yaml"]);
+    assert!(!output.status.success());
+}
+
+#[test]
+fn every_alert_is_tested_and_can_be_understood() {
+    let tests = documents(&text("tests/deploy/alerts_test.yaml")).remove(0);
+    let groups = tests["tests"].as_array().unwrap().iter();
+    let cases = groups.flat_map(|group| group["alert_rule_test"].as_array().unwrap());
+    let fires = cases.filter(|case| {
+        case["exp_alerts"]
+            .as_array()
+            .is_some_and(|list| !list.is_empty())
+    });
+    let fired: BTreeSet<&str> = fires
+        .map(|case| case["alertname"].as_str().unwrap())
+        .collect();
+    let rules = rules();
+    let alerts: BTreeSet<&str> = rules
+        .iter()
+        .map(|rule| rule["alert"].as_str().unwrap())
+        .collect();
+    assert_eq!(fired, alerts);
+    for rule in &rules {
+        let severity = rule["labels"]["severity"].as_str().unwrap();
+        assert!(
+            ["critical", "warning", "info"].contains(&severity),
+            "{rule}"
+        );
+        for annotation in ["summary", "description"] {
+            let words = rule["annotations"][annotation].as_str().unwrap_or_default();
+            assert!(words.len() > 20, "{rule}");
+        }
+    }
+}
+
+#[test]
+fn every_rule_asks_for_metrics_and_labels_that_there_are() {
+    let queries = Queries::new();
+    for rule in rules() {
+        let query = rule["expr"].as_str().unwrap();
+        assert_eq!(queries.problems(query), [""; 0], "{query}");
+        for words in rule["annotations"].as_object().unwrap().values() {
+            let problems = label_problems(words.as_str().unwrap());
+            assert_eq!(problems, [""; 0], "{words}");
+        }
+    }
+}

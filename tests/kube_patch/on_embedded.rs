@@ -1,0 +1,9 @@
+//! The same tests on the embedded API server.
+#![allow(clippy::duplicate_mod, reason = "the same tests run on both servers")]
+
+use crate::support::kube::Server;
+
+const SERVER: Server = Server::Embedded;
+
+#[path = "plans.rs"]
+mod plans;

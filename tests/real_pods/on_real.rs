@@ -1,0 +1,9 @@
+//! The tests on a real API server.
+#![allow(clippy::duplicate_mod, reason = "the same tests run on both servers")]
+
+use crate::support::kube::Server;
+
+const SERVER: Server = Server::Real;
+
+#[path = "processes.rs"]
+mod processes;
