@@ -115,7 +115,9 @@ impl Drainer {
         }
         match removal.cause {
             RemovalCause::Idle => self.drain_idle(snapshot, removal, (first, &hosts)).await,
-            RemovalCause::AboveMax => self.preempt(removal, &hosts).await,
+            RemovalCause::AboveMax | RemovalCause::AboveTotal => {
+                self.preempt(removal, &hosts).await
+            }
             RemovalCause::Stopped => {
                 let running = hosts.iter().find(|host| host.status == NodeStatus::Running);
                 match running {

@@ -103,6 +103,7 @@ fn print_group(group: &GroupDecision, out: &mut dyn Write) -> io::Result<()> {
         let why = match cause {
             RemovalCause::Idle => format!("idle for {}", HumanDuration::from_ms(*idle_ms)),
             RemovalCause::AboveMax => "above maxReplicas".to_owned(),
+            RemovalCause::AboveTotal => "above the cap over all groups".to_owned(),
             RemovalCause::Stopped => "its raylets are gone".to_owned(),
         };
         writeln!(out, "  remove replica `{replica}`, {why}: {}", names(pods))?;

@@ -61,6 +61,8 @@ fn free(node: &Node) -> ResourceMap {
 /// Returns a status as a word.
 pub(super) const fn status(status: NodeStatus) -> &'static str {
     match status {
+        NodeStatus::Queued => "queued",
+        NodeStatus::Requested => "requested",
         NodeStatus::Starting => "starting",
         NodeStatus::Running => "running",
         NodeStatus::Draining => "draining",

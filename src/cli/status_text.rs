@@ -259,6 +259,7 @@ fn group_change(group: &GroupChange) -> Vec<String> {
         let cause = match removed.cause {
             RemovalCause::Idle => "idle",
             RemovalCause::AboveMax => "above maxReplicas",
+            RemovalCause::AboveTotal => "above the cap over all groups",
             RemovalCause::Stopped => "as their raylets are gone",
         };
         let count = removed.replicas;

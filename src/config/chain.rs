@@ -25,14 +25,15 @@ pub fn engine(config: &Config, registry: &Registry) -> Result<Engine, Vec<BuildE
         stale_after: policy::HumanDuration::from_ms(config.scaling.stale_after.as_ms()),
         ..EngineSettings::default()
     };
-    Ok(Engine::new(&chain(config), registry)?.with_settings(settings))
+    let engine = Engine::new(&chain(config), registry)?.with_settings(settings);
+    Ok(engine.with_profile(config.scaling.profile))
 }
 
 /// Returns the chain that these settings ask for, in the order of the file.
 #[must_use]
 pub fn chain(config: &Config) -> Vec<ChainEntry> {
     let mut chain = match &config.policies {
-        None => ChainEntry::defaults(),
+        None => config.scaling.profile.chain(),
         Some(choices) => choices
             .iter()
             .map(|choice| ChainEntry {
@@ -88,7 +89,7 @@ mod tests {
 
     use super::{chain, engine};
     use crate::config::{self, Config, HumanDuration, PolicyChoice, UpscalingMode};
-    use crate::engine::Engine;
+    use crate::engine::{Engine, Profile};
     use crate::model::{self, ClusterSnapshot};
     use crate::policy::Registry;
 
@@ -126,6 +127,21 @@ mod tests {
                 .to_string()
                 .starts_with("policies[0] `idle`: settings.timeout: ")
         );
+    }
+
+    #[test]
+    fn the_profile_chooses_the_chain_and_the_corrections() {
+        let mut config = Config::default();
+        config.scaling.profile = Profile::Ray;
+        let text = built(&config);
+        assert!(
+            !text.contains("running_first") && text.contains("settle: false"),
+            "{text}"
+        );
+        config.scaling.profile = Profile::Best;
+        let chain = chain(&config);
+        let packing = chain.iter().find(|entry| entry.name == "packing").unwrap();
+        assert_eq!(packing.settings, json!({"scoring": "price"}));
     }
 
     #[test]

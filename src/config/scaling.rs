@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::duration::HumanDuration;
-use crate::engine::EngineSettings;
+use crate::engine::{EngineSettings, Profile};
 use crate::model;
 
 /// How the cluster is scaled, apart from the policies.
@@ -16,6 +16,8 @@ pub struct Scaling {
     pub dry_run: bool,
     /// Whether writing is paused; the RayCluster's annotation pauses as well.
     pub paused: bool,
+    /// How close decisions keep to those of Ray's own autoscaler.
+    pub profile: Profile,
     /// Idle time after which a replica goes; unset: the RayCluster's `idleTimeoutSeconds`, else the
     /// `timeout` of the policy `idle`. A group's own `idleTimeoutSeconds` wins over all of them.
     #[schemars(extend("x-maximum" = "365days"))]
@@ -34,6 +36,7 @@ impl Default for Scaling {
         Self {
             dry_run: false,
             paused: false,
+            profile: Profile::default(),
             idle_timeout: None,
             upscaling_mode: None,
             // One default for both, so that neither can drift.

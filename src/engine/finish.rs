@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    GroupDecision, Hold, NodeStatus, PodName, ScaleDecision, Timestamp, WorkerGroupName,
+    GroupDecision, Hold, NodeStatus, PodName, PodSize, RemovalCause, ReplicaBounds, ResizeRequest,
+    ResizeState, ScaleDecision, Timestamp, WorkerGroupName,
 };
 use crate::policy::{GroupPlan, Plan, PolicyContext};
 
 use super::EngineSettings;
+
+/// When a decision that was cut short goes on; as often as demand is looked at. Units: milliseconds.
+const CUT_PAUSE_MS: u64 = 100;
 
 /// Says what the state of the input allows.
 #[derive(Debug)]
@@ -138,8 +142,12 @@ pub(super) fn conclude(
         forget = names_to_forget(ctx, &mut plan, settings);
     }
     gate.holds.into_iter().for_each(|hold| plan.hold(hold));
+    plan.resize(resizes(ctx, &plan));
     if let Some(at) = gate.stale_at {
         plan.recheck_at(at);
+    }
+    if plan.is_cut() {
+        plan.recheck_at(ctx.now.plus_ms(CUT_PAUSE_MS));
     }
     plan.into_decision(forget)
 }
@@ -148,7 +156,7 @@ fn enforce(ctx: PolicyContext<'_>, plan: &mut Plan, name: &WorkerGroupName) {
     let Some(group) = plan.group(name) else {
         return;
     };
-    let bounds = group.bounds();
+    let bounds = bounds(group);
     if group.replicas_to() < bounds.min {
         plan.retarget(name, bounds.min, "minimum");
     } else if group.replicas_to() > bounds.max {
@@ -165,6 +173,50 @@ fn enforce(ctx: PolicyContext<'_>, plan: &mut Plan, name: &WorkerGroupName) {
     if is_out || is_nameless || is_blind {
         plan.revert(name);
     }
+}
+
+/// Returns the pods to resize: those that are to serve demand, and those decided on before.
+fn resizes(ctx: PolicyContext<'_>, plan: &Plan) -> Vec<ResizeRequest> {
+    let mut resizes: BTreeMap<PodName, PodSize> = BTreeMap::new();
+    let pods = &ctx.snapshot.resizing.pods;
+    for node in ctx
+        .snapshot
+        .nodes
+        .iter()
+        .filter(|node| node.node_id.is_some())
+    {
+        let decided = pods
+            .get(&node.name)
+            .filter(|pod| pod.state == ResizeState::Decided);
+        if let Some(pod) = decided {
+            resizes.insert(node.name.clone(), pod.desired);
+        }
+    }
+    let chosen = plan
+        .pool()
+        .resized()
+        .iter()
+        .filter_map(|at| ctx.snapshot.nodes.get(*at));
+    for node in chosen.filter(|node| node.node_id.is_some()) {
+        if let Some(pod) = pods.get(&node.name).filter(|pod| pod.desired != pod.max) {
+            resizes.insert(node.name.clone(), pod.max);
+        }
+    }
+    let request = |(pod, desired)| ResizeRequest { pod, desired };
+    resizes.into_iter().map(request).collect()
+}
+
+/// Returns the bounds that hold; an order for all groups together goes before a minimum, as in Ray.
+fn bounds(group: &GroupPlan) -> ReplicaBounds {
+    let mut bounds = group.bounds();
+    if group
+        .removals()
+        .iter()
+        .any(|removal| removal.cause == RemovalCause::AboveTotal)
+    {
+        bounds.min = bounds.min.min(group.replicas_to());
+    }
+    bounds
 }
 
 fn staying(group: &GroupPlan) -> u32 {

@@ -20,9 +20,9 @@ use std::fmt;
 
 use crate::model::{
     ClusterSnapshot, GroupDecision, History, Node, NodeKind, NodeStatus, PodName, RemovalCause,
-    ReplicaName, ReplicaRemoval, ScaleDecision, WorkerGroup, WorkerGroupName,
+    ReplicaName, ReplicaRemoval, ResourceDemand, ScaleDecision, WorkerGroup, WorkerGroupName,
 };
-use crate::placement::{Caps, GroupCensus, Ledger, Pool, live_replicas};
+use crate::placement::{Caps, Corrections, Facts, GroupCensus, Ledger, Pool, live_replicas};
 
 use super::apply;
 
@@ -44,7 +44,7 @@ impl fmt::Display for Violation {
 struct Check<'a> {
     snapshot: &'a ClusterSnapshot,
     pods: BTreeMap<&'a PodName, &'a Node>,
-    replicas: BTreeMap<(&'a WorkerGroupName, &'a ReplicaName), Vec<&'a Node>>,
+    replicas: BTreeMap<&'a WorkerGroupName, BTreeMap<&'a ReplicaName, Vec<&'a Node>>>,
     violations: Vec<Violation>,
 }
 
@@ -61,12 +61,10 @@ pub fn check(
             .iter()
             .filter(|node| node.status != NodeStatus::Lost)
     };
-    let mut replicas: BTreeMap<_, Vec<&Node>> = BTreeMap::new();
+    let mut replicas: BTreeMap<_, BTreeMap<_, Vec<&Node>>> = BTreeMap::new();
     for node in present().filter(|node| node.kind == NodeKind::Worker) {
-        replicas
-            .entry((&node.group, &node.replica))
-            .or_default()
-            .push(node);
+        let own = replicas.entry(&node.group).or_default();
+        own.entry(&node.replica).or_default().push(node);
     }
     let pods = present().map(|node| (&node.name, node)).collect();
     let mut check = Check {
@@ -164,7 +162,8 @@ impl Check<'_> {
             for pod in &removal.pods {
                 self.removed_pod(group, removal, pod);
             }
-            let own = self.replicas.get(&(&group.name, &removal.replica));
+            let own = self.replicas.get(&group.name);
+            let own = own.and_then(|own| own.get(&removal.replica));
             let own: BTreeSet<&PodName> =
                 own.into_iter().flatten().map(|node| &node.name).collect();
             let pods: BTreeSet<&PodName> = removal.pods.iter().collect();
@@ -172,10 +171,9 @@ impl Check<'_> {
                 format!("{}: {pods:?} is not the replica {own:?}", removal.replica)
             });
         }
-        let left = self.replicas.iter().filter(|((owner, name), hosts)| {
-            **owner == group.name
-                && !named.contains(*name)
-                && hosts.iter().all(|host| host.status.is_live())
+        let own = self.replicas.get(&group.name).into_iter().flatten();
+        let left = own.filter(|(name, hosts)| {
+            !named.contains(*name) && hosts.iter().all(|host| host.status.is_live())
         });
         let left = u32::try_from(left.count()).unwrap_or(u32::MAX);
         let is_write = group.replicas_from != group.replicas_to || !group.remove.is_empty();
@@ -269,12 +267,13 @@ impl Check<'_> {
         if !has_idle || is_order || is_lowered {
             return;
         }
-        let after = apply(self.snapshot, decision);
-        for ledger in [Ledger::Free, Ledger::Whole] {
-            let (before, after) = (
-                unserved(self.snapshot, history, ledger),
-                unserved(&after, history, ledger),
-            );
+        let asked = Asked::of(self.snapshot);
+        if asked.is_empty() {
+            return;
+        }
+        let before = unserved(self.snapshot, history, &asked);
+        let after = unserved(&apply(self.snapshot, decision), history, &asked);
+        for ((ledger, before), (_, after)) in before.into_iter().zip(after) {
             self.expect("I7", after <= before, || {
                 format!("{after} requests unserved after the removal, {before} before ({ledger:?})")
             });
@@ -311,24 +310,53 @@ impl GroupDecision {
     }
 }
 
+/// What is asked for, by ledger.
+struct Asked<'a> {
+    lists: [(Ledger, &'a [ResourceDemand]); 2],
+}
+
+impl<'a> Asked<'a> {
+    fn of(snapshot: &'a ClusterSnapshot) -> Self {
+        let constraint = snapshot.constraint.as_ref();
+        let whole = constraint.map_or(&[][..], |asked| &asked.demands);
+        Self {
+            lists: [(Ledger::Free, &snapshot.demands), (Ledger::Whole, whole)],
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lists.iter().all(|(_, asks)| asks.is_empty())
+    }
+}
+
 /// Returns how many requests find no place on the nodes that are there or on their way.
-fn unserved(snapshot: &ClusterSnapshot, history: &History, ledger: Ledger) -> u64 {
-    let mut live = live_replicas(snapshot, history);
+fn unserved(
+    snapshot: &ClusterSnapshot,
+    history: &History,
+    asked: &Asked<'_>,
+) -> [(Ledger, u64); 2] {
+    let corrections = Corrections::default();
+    let mut live = live_replicas(snapshot, history, &corrections);
     let groups = snapshot.groups.iter();
     let census: Vec<GroupCensus> = groups
         .map(|group| GroupCensus::of(group, live.remove(&group.name).unwrap_or_default()))
         .collect();
-    // Without room nothing is launched: only what is there counts.
-    let pool = Pool::new(snapshot, history, &census, &[]);
-    let asks = match ledger {
-        Ledger::Free => snapshot.demands.as_slice(),
-        Ledger::Whole => snapshot
-            .constraint
-            .as_ref()
-            .map_or(&[][..], |asked| &asked.demands),
+    let facts = Facts {
+        snapshot,
+        history,
+        corrections,
     };
-    let unplaced = pool.place(asks, ledger).unplaced;
-    unplaced
-        .iter()
-        .fold(0, |sum, (_, count)| sum.saturating_add(*count))
+    // Without room nothing is launched: only what is there counts.
+    let mut pool = Pool::new(facts, &census, &[]);
+    asked.lists.map(|(ledger, asks)| {
+        let unplaced = if asks.is_empty() {
+            Vec::new()
+        } else {
+            pool.place(asks, ledger).unplaced
+        };
+        let sum = unplaced
+            .iter()
+            .fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
+        (ledger, sum)
+    })
 }

@@ -5,8 +5,10 @@
 #![deny(clippy::disallowed_types)]
 
 mod apply;
+mod deviations;
 mod finish;
 pub mod invariants;
+mod profile;
 mod settings;
 mod settle;
 
@@ -17,9 +19,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::{ClusterSnapshot, History, ScaleDecision, Timestamp};
+use crate::placement::Corrections;
 use crate::policy::{Plan, Policy, PolicyContext, Registry, Stage, policies};
 
 pub use apply::apply;
+pub use deviations::{DEVIATIONS, Deviation};
+pub use profile::Profile;
 pub use settings::EngineSettings;
 
 /// Names one policy of the chain, and its settings.
@@ -72,6 +77,7 @@ struct Link {
 pub struct Engine {
     chain: Vec<Link>,
     settings: EngineSettings,
+    corrections: Corrections,
 }
 
 impl fmt::Debug for Engine {
@@ -91,6 +97,7 @@ impl Default for Engine {
         Self::new(&ChainEntry::defaults(), &registry).unwrap_or_else(|_| Self {
             chain: Vec::new(),
             settings: EngineSettings::default(),
+            corrections: Corrections::default(),
         })
     }
 }
@@ -128,6 +135,7 @@ impl Engine {
             Ok(Self {
                 chain: links,
                 settings: EngineSettings::default(),
+                corrections: Corrections::default(),
             })
         } else {
             Err(errors)
@@ -138,6 +146,16 @@ impl Engine {
     #[must_use]
     pub fn with_settings(mut self, settings: EngineSettings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// Returns the engine with the corrections of a profile; its chain is the caller's.
+    ///
+    /// Ray decides once; only with the corrections is a decision repeated until it is stable.
+    #[must_use]
+    pub fn with_profile(mut self, profile: Profile) -> Self {
+        self.corrections = profile.corrections();
+        self.settings.settle &= profile != Profile::Ray;
         self
     }
 
@@ -156,21 +174,41 @@ impl Engine {
         history: &History,
         now: Timestamp,
     ) -> ScaleDecision {
+        self.decide_within(snapshot, history, now, u64::MAX)
+    }
+
+    /// Decides with at most `steps` placement steps.
+    ///
+    /// A decision that is cut short is feasible and marked: what was not looked at is reported as
+    /// such, and nothing is removed that it might need.
+    #[must_use]
+    pub fn decide_within(
+        &self,
+        snapshot: &ClusterSnapshot,
+        history: &History,
+        now: Timestamp,
+        steps: u64,
+    ) -> ScaleDecision {
         let ctx = PolicyContext {
             snapshot,
             history,
             now,
         };
-        let decision = self.decide_once(ctx);
-        settle::settle(self, ctx, decision)
+        let (decision, is_plain) = self.decide_once(ctx, steps);
+        if is_plain && settle::is_stable(&decision) {
+            return decision;
+        }
+        settle::settle(self, ctx, decision, steps)
     }
 
-    fn decide_once(&self, ctx: PolicyContext<'_>) -> ScaleDecision {
+    /// Returns the decision of one round, and whether its launches would be chosen again.
+    fn decide_once(&self, ctx: PolicyContext<'_>, steps: u64) -> (ScaleDecision, bool) {
         let gate = finish::gate(ctx, &self.settings);
         if gate.is_closed {
-            return finish::nothing(ctx, gate);
+            return (finish::nothing(ctx, gate), true);
         }
-        let mut plan = Plan::new(ctx);
+        let mut plan = Plan::new(ctx, self.corrections);
+        plan.pool_mut().set_budget(steps);
         if !gate.may_remove {
             plan.forbid_removals();
         }
@@ -179,7 +217,8 @@ impl Engine {
             link.policy.apply(ctx, &mut plan);
         }
         plan.set_author("engine");
-        finish::conclude(ctx, plan, gate, &self.settings)
+        let is_plain = plan.is_plain();
+        (finish::conclude(ctx, plan, gate, &self.settings), is_plain)
     }
 }
 

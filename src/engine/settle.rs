@@ -20,23 +20,37 @@ pub(super) fn settle(
     engine: &Engine,
     ctx: PolicyContext<'_>,
     first: ScaleDecision,
+    steps: u64,
 ) -> ScaleDecision {
     let mut decision = first;
     for _ in 0..ROUNDS_MAX {
-        if !decision.is_change() || !engine.settings.settle {
+        if !decision.is_change() || decision.is_cut || !engine.settings.settle {
             break;
         }
         let snapshot = apply(ctx.snapshot, &decision);
-        let next = engine.decide_once(PolicyContext {
+        let again = PolicyContext {
             snapshot: &snapshot,
             ..ctx
-        });
-        if !next.is_change() {
+        };
+        let (next, _) = engine.decide_once(again, steps.saturating_sub(decision.steps));
+        if !next.is_change() || next.is_cut {
             break;
         }
         decision = merge(decision, next);
     }
     decision
+}
+
+/// Returns whether deciding again would change nothing for certain, if the launches are plain.
+///
+/// Idle replicas serve nothing, so that all else is placed as before once they are gone; but where
+/// demand is not served, the room that they leave may be what it waits for. Launches for tasks are
+/// chosen again, in the same order, when the new nodes are all that is on its way.
+pub(super) fn is_stable(decision: &ScaleDecision) -> bool {
+    let reasons = decision.groups.iter().flat_map(|group| &group.reasons);
+    let is_kept =
+        |reason: &Reason| ["idle_timeout", "pending_idle", "tasks"].contains(&reason.code.as_str());
+    !decision.is_change() || (decision.unserved.is_empty() && reasons.into_iter().all(is_kept))
 }
 
 /// Returns both decisions as one.
@@ -45,7 +59,12 @@ fn merge(first: ScaleDecision, second: ScaleDecision) -> ScaleDecision {
     let groups = pairs
         .map(|(first, second)| merge_group(first, second))
         .collect();
-    ScaleDecision { groups, ..second }
+    let steps = first.steps.saturating_add(second.steps);
+    ScaleDecision {
+        groups,
+        steps,
+        ..second
+    }
 }
 
 fn merge_group(mut first: GroupDecision, second: GroupDecision) -> GroupDecision {

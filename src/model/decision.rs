@@ -1,8 +1,10 @@
 //! What the engine answers: complete enough that acting on it needs no further choice.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::{PodName, ReplicaName, ResourceRequest, Timestamp, WorkerGroupName};
+use super::{PodName, ReplicaName, ResizeRequest, ResourceRequest, Timestamp, WorkerGroupName};
 
 /// Says why a number changed; reasons of a group chain from `replicas_from` to `replicas_to`.
 ///
@@ -29,6 +31,8 @@ pub enum RemovalCause {
     Idle,
     /// More replicas than a lowered maximum allows: told to drain, not asked.
     AboveMax,
+    /// More nodes than the cap over all groups allows, where that cap is an order.
+    AboveTotal,
     /// Its raylets are gone and its pods are not: nothing left to drain.
     Stopped,
 }
@@ -97,6 +101,9 @@ pub struct Unserved {
     pub what: String,
     /// A class with few values, used as a metric label: `tasks`, `placement_group`, `request_resources`.
     pub class: String,
+    /// Position of the first of them in the snapshot's `demands` or `gangs`; 0 for `request_resources`.
+    #[serde(default)]
+    pub position: usize,
     /// How many of them.
     pub count: u64,
     /// A stable word: `infeasible`, `at_maximum`, `upscaling_mode`, ...
@@ -144,8 +151,22 @@ pub struct ScaleDecision {
     pub unserved: Vec<Unserved>,
     /// Idle nodes that stay.
     pub kept_idle: Vec<KeptIdle>,
+    /// Pods to resize in place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resizes: Vec<ResizeRequest>,
+    /// Since when at least one, two, ... starting replicas of a group have had nothing to serve.
+    ///
+    /// Shape: per group, the longest first; empty unless the policy `pending_idle` has a timeout.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unneeded_since: BTreeMap<WorkerGroupName, Vec<Timestamp>>,
     /// What is left alone on purpose.
     pub holds: Vec<Hold>,
+    /// Placement steps that were made.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub steps: u64,
+    /// Whether the work budget ended before all demand was looked at; the next pass goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_cut: bool,
     /// When to ask again even if nothing happens.
     pub next_check_at: Option<Timestamp>,
 }
@@ -162,4 +183,12 @@ impl ScaleDecision {
     pub fn is_change(&self) -> bool {
         self.groups.iter().any(GroupDecision::is_change)
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+fn is_none(steps: &u64) -> bool {
+    *steps == 0
 }

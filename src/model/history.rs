@@ -8,12 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterSnapshot, NodeKind, NodeStatus, NodeTemplate, PodName, Problem, ResourceMap, Timestamp,
-    WorkerGroupName,
+    ClusterSnapshot, NodeKind, NodeStatus, NodeTemplate, PodName, Problem, ResourceMap,
+    ScaleDecision, Timestamp, WorkerGroupName,
 };
 
 /// How long a drained raylet may still be reported as running: the GCS hears of it within a second.
 const DRAINED_RUNS_ON_MS: u64 = 10_000;
+
+/// How long a pod may take to start before its group counts as hard to get, as in Ray.
+const START_MAX_MS: u64 = 3_600_000;
 
 /// Says what happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +36,8 @@ pub enum Input<'a> {
         /// Replicas after.
         to: u32,
     },
+    /// A decision was made.
+    Decided(&'a ScaleDecision),
     /// The GCS is a different cluster now: nothing known about its nodes holds.
     GcsReplaced,
 }
@@ -67,6 +72,12 @@ pub struct History {
     pub scaled_down_at: BTreeMap<WorkerGroupName, Timestamp>,
     /// What nodes of a group really had.
     pub learnt: BTreeMap<WorkerGroupName, Learnt>,
+    /// When a pod of a group was last found to have started for too long.
+    #[serde(default)]
+    pub start_failed_at: BTreeMap<WorkerGroupName, Timestamp>,
+    /// Since when at least one, two, ... starting replicas of a group have had nothing to serve.
+    #[serde(default)]
+    pub unneeded_since: BTreeMap<WorkerGroupName, Vec<Timestamp>>,
     /// When the GCS was last found to be another cluster.
     pub gcs_replaced_at: Option<Timestamp>,
 }
@@ -92,6 +103,9 @@ impl History {
                 if to != from {
                     map.insert((*group).clone(), at);
                 }
+            }
+            Input::Decided(decision) => {
+                self.unneeded_since.clone_from(&decision.unneeded_since);
             }
             Input::GcsReplaced => {
                 *self = Self {
@@ -177,10 +191,37 @@ impl History {
                 .or_insert(at);
         }
         self.learn(snapshot);
+        self.observe_starts(snapshot, at);
         let is_known = |name: &WorkerGroupName| snapshot.group(name).is_some();
         self.scaled_up_at.retain(|name, _| is_known(name));
         self.scaled_down_at.retain(|name, _| is_known(name));
         self.learnt.retain(|name, _| is_known(name));
+        self.start_failed_at.retain(|name, _| is_known(name));
+    }
+
+    /// Marks groups whose pods do not come, and takes the mark off when a later one runs.
+    fn observe_starts(&mut self, snapshot: &ClusterSnapshot, at: Timestamp) {
+        for node in snapshot
+            .nodes
+            .iter()
+            .filter(|node| node.kind == NodeKind::Worker)
+        {
+            let Some(created_at) = node.created_at else {
+                continue;
+            };
+            match node.status {
+                NodeStatus::Starting if at.millis_since(created_at) > START_MAX_MS => {
+                    self.start_failed_at.entry(node.group.clone()).or_insert(at);
+                }
+                NodeStatus::Running => {
+                    let failed = self.start_failed_at.get(&node.group);
+                    if failed.is_some_and(|failed| created_at > failed.minus_ms(START_MAX_MS)) {
+                        self.start_failed_at.remove(&node.group);
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 
     fn learn(&mut self, snapshot: &ClusterSnapshot) {

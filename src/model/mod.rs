@@ -16,6 +16,7 @@ mod group;
 mod history;
 mod node;
 mod quantity;
+mod resize;
 mod snapshot;
 mod time;
 
@@ -31,5 +32,6 @@ pub use group::{NodeTemplate, ReplicaBounds, SkippedGroup, WorkerGroup, WorkerGr
 pub use history::{History, Input};
 pub use node::{Node, NodeId, NodeKind, NodeStatus, PodName, ReplicaName};
 pub use quantity::{Quantity, ResourceMap, ResourceName};
+pub use resize::{PodResize, PodSize, ResizeRequest, ResizeState, Resizing};
 pub use snapshot::{ClusterSnapshot, Completeness, Problem, Replica, UpscalingMode};
 pub use time::Timestamp;

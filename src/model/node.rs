@@ -104,6 +104,10 @@ pub enum NodeKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeStatus {
+    /// Asked for and not passed on yet; only Ray's own instance table knows such nodes.
+    Queued,
+    /// Passed on, without a pod so far; a snapshot of KubeRay has them as a number, in `replicas`.
+    Requested,
     /// The pod is there, its raylet has not registered yet: capacity to come.
     Starting,
     /// The raylet is alive.
@@ -127,7 +131,10 @@ impl NodeStatus {
     /// Returns whether demand may be placed on such a node.
     #[must_use]
     pub const fn is_capacity(self) -> bool {
-        matches!(self, Self::Starting | Self::Running)
+        matches!(
+            self,
+            Self::Queued | Self::Requested | Self::Starting | Self::Running
+        )
     }
 
     /// Returns whether the operator counts the pod towards `replicas` and nobody has asked for its deletion.
@@ -135,7 +142,12 @@ impl NodeStatus {
     pub const fn is_live(self) -> bool {
         matches!(
             self,
-            Self::Starting | Self::Running | Self::Draining | Self::Stopped
+            Self::Queued
+                | Self::Requested
+                | Self::Starting
+                | Self::Running
+                | Self::Draining
+                | Self::Stopped
         )
     }
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterConstraint, GangRequest, Node, NodeKind, NodeStatus, ReplicaName, ResourceDemand,
-    SkippedGroup, Timestamp, WorkerGroup, WorkerGroupName,
+    ClusterConstraint, GangRequest, Node, NodeKind, NodeStatus, ReplicaName, Resizing,
+    ResourceDemand, SkippedGroup, Timestamp, WorkerGroup, WorkerGroupName,
 };
 
 /// Says how fast groups may grow.
@@ -94,6 +94,9 @@ pub struct ClusterSnapshot {
     pub is_deleting: bool,
     /// Why writing is paused by the RayCluster's annotation; `None` when it is not.
     pub paused: Option<String>,
+    /// Pods that can be resized in place.
+    #[serde(default)]
+    pub resizing: Resizing,
     /// Age of each source.
     pub completeness: Completeness,
     /// Input that could not be used.

@@ -268,8 +268,23 @@ fn constraint(
     let demands = wire
         .iter()
         .flat_map(|constraint| &constraint.resource_requests);
-    let demands = merged(demands.filter_map(|demand| counted(demand, problems)));
+    let demands = in_order(demands.filter_map(|demand| counted(demand, problems)));
     (!demands.is_empty()).then_some(ClusterConstraint { demands })
+}
+
+/// Returns demands in their order, equal neighbours as one; ties are settled by the order in Ray.
+fn in_order(demands: impl Iterator<Item = ResourceDemand>) -> Vec<ResourceDemand> {
+    let mut ordered: Vec<ResourceDemand> = Vec::new();
+    for demand in demands {
+        match ordered
+            .last_mut()
+            .filter(|last| last.request == demand.request)
+        {
+            Some(last) => last.count = last.count.saturating_add(demand.count),
+            None => ordered.push(demand),
+        }
+    }
+    ordered
 }
 
 fn merged(demands: impl Iterator<Item = ResourceDemand>) -> Vec<ResourceDemand> {

@@ -14,7 +14,8 @@ mod tests;
 use super::groups::{seconds_as_ms, worker_groups};
 use super::ray_state::RayState;
 use crate::model::{
-    ClusterSnapshot, Completeness, Problem, ResourceDemand, UpscalingMode, WorkerGroupName,
+    ClusterSnapshot, Completeness, Problem, Resizing, ResourceDemand, UpscalingMode,
+    WorkerGroupName,
 };
 use crate::wire::pod::PodFacts;
 use crate::wire::raycluster::RayCluster;
@@ -69,6 +70,7 @@ pub fn join(input: &JoinInput<'_>) -> ClusterSnapshot {
         is_suspended: raycluster.spec.suspend,
         is_deleting: raycluster.metadata.deletion_timestamp.is_some(),
         paused: paused(raycluster),
+        resizing: Resizing::default(),
         completeness: input.completeness,
         problems,
     };

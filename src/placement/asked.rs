@@ -1,78 +1,129 @@
 //! Which names the demand mentions; the others need not keep equal nodes apart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{ClusterSnapshot, Labels, ResourceMap};
+use crate::model::{AntiAffinity, ClusterSnapshot, ResourceDemand, ResourceName};
 
 /// Label with a value of its own on every node.
 const NODE_ID_LABEL: &str = "ray.io/node-id";
 /// Start of the labels that Ray gives to nodes with bundles of a placement group.
 const PLACEMENT_GROUP_LABEL: &str = "_PG_";
+/// Every node has one of these, whatever its name; Ray uses them to bind tasks to one node.
+pub(super) const IMPLICIT_PREFIX: &str = "node:__internal_implicit_resource_";
 
-/// Knows which names the demand mentions; the others need not keep equal nodes apart.
-pub(super) struct Asked<'a> {
-    resources: BTreeSet<&'a str>,
-    labels: BTreeSet<&'a str>,
+/// Says what becomes of a resource of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It is told by its name.
+    Named,
+    /// It only says which node it is: all nodes have it under one name.
+    Own,
+    /// It belongs to one placement group: nobody asks for it, and only its use counts.
+    Folded,
 }
 
-impl<'a> Asked<'a> {
-    pub(super) fn of(snapshot: &'a ClusterSnapshot) -> Self {
-        let bundles = snapshot.gangs.iter().flat_map(|gang| &gang.bundles);
-        let constraint = snapshot
-            .constraint
-            .iter()
-            .flat_map(|constraint| &constraint.demands);
-        let mut asked = Self {
-            resources: BTreeSet::new(),
-            labels: BTreeSet::new(),
-        };
-        for demand in snapshot.demands.iter().chain(bundles).chain(constraint) {
-            let request = &demand.request;
-            asked
-                .resources
-                .extend(request.resources.iter().map(|(name, _)| name.as_str()));
-            let selectors = request
-                .selectors
-                .iter()
-                .flat_map(|selector| &selector.constraints);
-            asked
-                .labels
-                .extend(selectors.map(|constraint| constraint.key.as_str()));
-            asked.labels.extend(
-                request
-                    .anti_affinity
-                    .iter()
-                    .map(|avoid| avoid.label_name.as_str()),
-            );
+/// Knows which names the demand mentions.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    resources: BTreeSet<ResourceName>,
+    labels: BTreeSet<String>,
+    /// Labels that keep bundles apart across more than one list of requests.
+    shared: BTreeSet<AntiAffinity>,
+}
+
+impl Asked {
+    pub(super) fn of(snapshot: &ClusterSnapshot) -> Self {
+        let mut asked = Self::default();
+        let constraint = snapshot.constraint.iter().map(|asked| &asked.demands);
+        let gangs = snapshot.gangs.iter().map(|gang| &gang.bundles);
+        let lists = gangs.chain(constraint).chain([&snapshot.demands]);
+        let mut lists_of: BTreeMap<&AntiAffinity, usize> = BTreeMap::new();
+        for (list, demands) in lists.enumerate() {
+            for avoid in asked.take_in(demands) {
+                if *lists_of.entry(avoid).or_insert(list) != list {
+                    asked.shared.insert(avoid.clone());
+                }
+            }
+        }
+        // Nodes may carry such a label already, from bundles placed before.
+        let names: BTreeSet<&str> = lists_of
+            .keys()
+            .map(|avoid| avoid.label_name.as_str())
+            .collect();
+        // Nodes have few label names between them, so that each is looked up once.
+        let mut known: BTreeMap<&str, bool> = BTreeMap::new();
+        for node in snapshot.nodes.iter().filter(|_| !names.is_empty()) {
+            for (name, value) in &node.labels {
+                if !*known
+                    .entry(name)
+                    .or_insert_with(|| names.contains(name.as_str()))
+                {
+                    continue;
+                }
+                let (label_name, label_value) = (name.clone(), value.clone());
+                asked.labels.insert(name.clone());
+                asked.shared.insert(AntiAffinity {
+                    label_name,
+                    label_value,
+                });
+            }
         }
         asked
     }
 
-    /// Gives every node the same name for the resource that only says which node it is.
-    pub(super) fn resources(&self, resources: &ResourceMap) -> ResourceMap {
-        let own = |name: &str| {
-            name.starts_with("node:")
-                && name != "node:__internal_head__"
-                && !self.resources.contains(name)
-        };
-        if !resources.iter().any(|(name, _)| own(name.as_str())) {
-            return resources.clone();
+    fn take_in<'a>(
+        &mut self,
+        demands: &'a [ResourceDemand],
+    ) -> impl Iterator<Item = &'a AntiAffinity> + use<'a> {
+        for demand in demands {
+            for (name, _) in demand.request.resources.iter() {
+                if !self.resources.contains(name) {
+                    self.resources.insert(name.clone());
+                }
+            }
+            let selectors = demand.request.selectors.iter();
+            for constraint in selectors.flat_map(|selector| &selector.constraints) {
+                if !self.labels.contains(&constraint.key) {
+                    self.labels.insert(constraint.key.clone());
+                }
+            }
         }
-        let mut renamed = ResourceMap::new();
-        for (name, amount) in resources.iter() {
-            let is_own = own(name.as_str());
-            renamed.set(if is_own { "node:".into() } else { name.clone() }, amount);
-        }
-        renamed
+        demands
+            .iter()
+            .filter_map(|demand| demand.request.anti_affinity.as_ref())
     }
 
-    pub(super) fn labels(&self, labels: &Labels) -> Labels {
-        let tells_apart =
-            |name: &str| name == NODE_ID_LABEL || name.starts_with(PLACEMENT_GROUP_LABEL);
-        labels
+    /// Returns what becomes of a resource of a node.
+    pub(super) fn role(&self, name: &ResourceName) -> Role {
+        let text = name.as_str();
+        if text.starts_with("node:") && text != "node:__internal_head__" {
+            return if self.resources.contains(name) {
+                Role::Named
+            } else {
+                Role::Own
+            };
+        }
+        if text.contains("_group_") && !self.resources.contains(name) {
+            return Role::Folded;
+        }
+        Role::Named
+    }
+
+    /// Returns the resources asked for that every node has one of.
+    pub(super) fn implicit(&self) -> impl Iterator<Item = &ResourceName> {
+        self.resources
             .iter()
-            .filter(|(name, _)| self.labels.contains(name.as_str()) || !tells_apart(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
+            .filter(|name| name.as_str().starts_with(IMPLICIT_PREFIX))
+    }
+
+    /// Returns whether a label must be remembered of a node.
+    pub(super) fn keeps_label(&self, name: &str) -> bool {
+        let tells_apart = name == NODE_ID_LABEL || name.starts_with(PLACEMENT_GROUP_LABEL);
+        !tells_apart || self.labels.contains(name)
+    }
+
+    /// Returns whether a label outlives the list of requests that it stands in.
+    pub(super) fn is_shared(&self, avoid: &AntiAffinity) -> bool {
+        self.shared.contains(avoid)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{ResourceMap, ResourceName};
+use crate::model::{Quantity, ResourceMap, ResourceName};
 
 /// Caps what all worker groups together may have; without entries nothing is capped.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,26 +30,50 @@ pub(super) struct Usage {
 }
 
 impl Usage {
+    pub(super) fn new(caps: Caps) -> Self {
+        Self {
+            caps,
+            ..Self::default()
+        }
+    }
+
     /// Adds `times` nodes with `total` each.
-    pub(super) fn add(&mut self, total: &ResourceMap, times: u64) {
+    pub(super) fn add<'a>(
+        &mut self,
+        total: impl Iterator<Item = (&'a ResourceName, Quantity)>,
+        times: u64,
+    ) {
         self.nodes = self.nodes.saturating_add(u128::from(times));
-        for (name, amount) in total.iter() {
+        for (name, amount) in total {
+            let part = i128::from(amount.units()).saturating_mul(i128::from(times));
             let sum = self.resources.entry(name.clone()).or_default();
-            *sum = sum.saturating_add(i128::from(amount.units()).saturating_mul(i128::from(times)));
+            *sum = sum.saturating_add(part);
         }
     }
 
     /// Takes `times` nodes with `total` each out again.
-    pub(super) fn remove(&mut self, total: &ResourceMap, times: u64) {
+    pub(super) fn remove<'a>(
+        &mut self,
+        total: impl Iterator<Item = (&'a ResourceName, Quantity)>,
+        times: u64,
+    ) {
         self.nodes = self.nodes.saturating_sub(u128::from(times));
-        for (name, amount) in total.iter() {
+        for (name, amount) in total {
+            let part = i128::from(amount.units()).saturating_mul(i128::from(times));
             let sum = self.resources.entry(name.clone()).or_default();
-            *sum = sum.saturating_sub(i128::from(amount.units()).saturating_mul(i128::from(times)));
+            *sum = sum.saturating_sub(part);
+        }
+    }
+
+    /// Adds the hosts of `replicas` replicas, each made of hosts with a total and a count.
+    pub(super) fn add_hosts(&mut self, hosts: &[(ResourceMap, u64)], replicas: u64) {
+        for (total, count) in hosts {
+            self.add(total.iter(), count.saturating_mul(replicas));
         }
     }
 
     /// Returns how many more replicas the caps allow, each made of hosts with a total and a count.
-    pub(super) fn room(&self, hosts: &[(&ResourceMap, u64)]) -> u64 {
+    pub(super) fn room(&self, hosts: &[(ResourceMap, u64)]) -> u64 {
         let nodes: u128 = hosts.iter().map(|(_, count)| u128::from(*count)).sum();
         let mut room = u128::from(u64::MAX);
         if let Some(max) = self.caps.nodes_max {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::model::ResourceRequest;
 
-use super::pool::Pool;
-use super::state::NodeState;
+use super::outfit::Outfit;
+use super::pool::{Pool, Template};
+use super::shape::{Apart, ShapeId};
 
 /// Groups named one by one in an explanation; more are only counted.
 const GROUPS_EXPLAINED: usize = 8;
@@ -19,46 +20,79 @@ pub struct NoFit {
     pub detail: String,
 }
 
+/// What has been explained already, by shape and by what was to be launched in vain.
+pub(super) type Explained = BTreeMap<(ShapeId, Vec<(usize, u64)>), NoFit>;
+
 impl Pool {
     /// Returns whether an empty node of any group, or any running node, could serve `request`.
-    #[must_use]
-    pub fn could_ever_fit(&self, request: &ResourceRequest) -> bool {
-        let kinds = self.templates.iter().flat_map(|template| &template.kinds);
-        let classes = kinds.map(|(class, _)| class).chain(&self.empty);
-        let mut states = classes.filter_map(|class| self.states.get(*class));
-        states.any(|state| fits_empty(state, request))
+    pub fn could_ever_fit(&mut self, request: &ResourceRequest) -> bool {
+        let shape = self.number_of(request);
+        let kinds = self.templates.iter().flat_map(|template| &template.launch);
+        let mut new = kinds.map(|(class, _)| self.outfit_of(*class));
+        let mut running = self.running.iter().map(|outfit| self.outfits.get(*outfit));
+        new.any(|outfit| outfit.could_hold(shape)) || running.any(|outfit| outfit.could_hold(shape))
     }
 
     /// Returns why `request` has no place once `launched` replicas are there, by position of the group.
-    #[must_use]
-    pub fn explain(&self, request: &ResourceRequest, launched: &BTreeMap<usize, u64>) -> NoFit {
+    pub fn explain(&mut self, request: &ResourceRequest, launched: &BTreeMap<usize, u64>) -> NoFit {
+        let shape = self.number_of(request);
+        let key = (
+            shape,
+            launched.iter().map(|(at, count)| (*at, *count)).collect(),
+        );
+        if let Some(known) = self.explained.get(&key) {
+            return known.clone();
+        }
+        let fit = self.work_out((request, shape), launched);
+        self.explained.insert(key, fit.clone());
+        fit
+    }
+
+    fn number_of(&mut self, request: &ResourceRequest) -> ShapeId {
+        // A bundle that wants no sibling beside it still fits some node, so labels are all that counts.
+        let known = self.shapes.len();
+        let id = self.shapes.intern(request, Apart::No);
+        if self.shapes.len() > known {
+            self.outfits.learn(&self.shapes);
+        }
+        id
+    }
+
+    fn work_out(
+        &mut self,
+        (request, shape): (&ResourceRequest, ShapeId),
+        launched: &BTreeMap<usize, u64>,
+    ) -> NoFit {
         let mut usage = self.usage.clone();
         for (template, times) in launched
             .iter()
             .filter_map(|(at, n)| Some((self.templates.get(*at)?, *n)))
         {
-            for (total, count) in self.host_totals(template) {
-                usage.add(total, count.saturating_mul(times));
+            if let Some(usage) = &mut usage {
+                usage.add_hosts(&template.totals, times);
             }
         }
         let mut code = "infeasible";
         let mut details = Vec::new();
         for (index, template) in self.templates.iter().enumerate() {
-            let states = || {
+            let outfits = || {
                 template
-                    .kinds
+                    .launch
                     .iter()
-                    .filter_map(|(class, _)| self.states.get(*class))
+                    .map(|(class, _)| self.outfit_of(*class))
             };
-            let fits = states().any(|state| fits_empty(state, request));
-            let reason = if !fits {
-                states()
-                    .next()
-                    .map_or_else(String::new, |state| lacks(state, request))
+            let is_capped = || {
+                usage
+                    .as_ref()
+                    .is_some_and(|usage| usage.room(&template.totals) == 0)
+            };
+            let reason = if !outfits().any(|outfit| outfit.could_hold(shape)) {
+                let lacks = outfits().next().filter(|_| index < GROUPS_EXPLAINED);
+                lacks.map_or_else(String::new, |outfit| lacks_of(outfit, request, shape))
             } else if template.room <= launched.get(&index).copied().unwrap_or(0) {
                 code = "at_maximum";
-                format!("at maxReplicas {}", template.replicas_max)
-            } else if usage.room(&self.host_totals(template)) == 0 {
+                at_maximum(template)
+            } else if is_capped() {
                 code = if code == "at_maximum" {
                     code
                 } else {
@@ -92,20 +126,23 @@ impl Pool {
     }
 }
 
-fn fits_empty(state: &NodeState, request: &ResourceRequest) -> bool {
-    // A bundle that wants no sibling beside it still fits some node, so labels are all that counts.
-    request.matching_selector(&state.labels).is_some() && state.times(request) > 0
+fn at_maximum(template: &Template) -> String {
+    format!("at maxReplicas {}", template.replicas_max)
 }
 
-fn lacks(state: &NodeState, request: &ResourceRequest) -> String {
-    if request.matching_selector(&state.labels).is_none() {
+fn lacks_of(outfit: &Outfit, request: &ResourceRequest, shape: ShapeId) -> String {
+    if outfit.fit(shape).selector.is_none() {
         return "labels do not match".to_owned();
     }
+    let total = |name: &str| {
+        let at = outfit.position(name);
+        at.and_then(|at| outfit.items[at].total).unwrap_or_default()
+    };
     let missing = request
         .resources
         .iter()
-        .find(|(name, amount)| *amount > state.available.get(name.as_str()));
+        .find(|(name, amount)| *amount > total(name.as_str()));
     missing.map_or_else(String::new, |(name, amount)| {
-        format!("{name} {amount} > {}", state.available.get(name.as_str()))
+        format!("{name} {amount} > {}", total(name.as_str()))
     })
 }

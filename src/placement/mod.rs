@@ -11,23 +11,34 @@
 #![deny(clippy::disallowed_types)]
 
 mod asked;
-mod bucket;
+mod budget;
 mod caps;
+mod commit;
+mod corrections;
 mod fit;
+mod floors;
+mod growth;
+mod lineup;
+mod outfit;
+mod packing;
 mod place;
 mod pool;
 mod queue;
 mod replicas;
+mod resize;
 mod score;
+mod shape;
 mod state;
 mod victims;
 
 pub use caps::Caps;
+pub use corrections::Corrections;
 pub use fit::NoFit;
+pub use packing::Packing;
 pub use place::Placement;
+pub(crate) use pool::Facts;
 pub use pool::{Ledger, Origin, Pool, Slot, Template};
 pub(crate) use replicas::GroupCensus;
 pub use replicas::{ReplicaHealth, ReplicaState, is_gone, live_replicas};
-pub use score::{Choice, PriorityRule, Score};
-pub use state::NodeState;
-pub use victims::victims;
+pub use score::{Availability, Choice, PriorityRule};
+pub use victims::{Judge, used_share, victims};

@@ -4,15 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::{
-    ClusterSnapshot, History, Node, NodeKind, NodeStatus, ResourceMap, WorkerGroup,
+    ClusterSnapshot, History, Node, NodeKind, NodeStatus, ResizeState, ResourceMap, WorkerGroup,
 };
 
 use super::asked::Asked;
-use super::caps::{Caps, Usage};
-use super::place::Placement;
+use super::budget::Budget;
+use super::caps::Usage;
+use super::corrections::Corrections;
+use super::fit::Explained;
+use super::lineup::Lineup;
+use super::outfit::Outfits;
 use super::replicas::{GroupCensus, ReplicaHealth, ReplicaState};
 use super::score::Choice;
-use super::state::NodeState;
+use super::shape::{Shapes, index};
+use super::state::{NodeState, Scratch, Terrain};
 
 /// Says which amounts of a node count as free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +26,15 @@ pub enum Ledger {
     Free,
     /// Everything, busy or not: for `request_resources`.
     Whole,
+}
+
+impl Ledger {
+    pub(super) const fn index(self) -> usize {
+        match self {
+            Self::Free => 0,
+            Self::Whole => 1,
+        }
+    }
 }
 
 /// Says where a node comes from.
@@ -41,17 +55,19 @@ pub struct Slot {
     pub origin: Origin,
     /// Position of their group in the snapshot; `None` for the head and for nodes of other groups.
     pub group: Option<usize>,
-    /// How many they are.
+    /// How many they are; none when they have left.
     pub count: u64,
     /// What was placed on each of them: claim and number of requests.
     pub uses: Vec<(usize, u64)>,
-    pub(super) is_running: bool,
-    pub(super) free: usize,
-    pub(super) whole: usize,
+    /// Place in the list by which ties are settled.
+    pub(super) key: i64,
+    pub(super) is_head: bool,
+    pub(super) free: u32,
+    pub(super) whole: u32,
 }
 
 impl Slot {
-    pub(super) fn class(&self, ledger: Ledger) -> usize {
+    pub(super) fn class(&self, ledger: Ledger) -> u32 {
         match ledger {
             Ledger::Free => self.free,
             Ledger::Whole => self.whole,
@@ -70,58 +86,93 @@ pub struct Template {
     pub hosts: u64,
     pub(super) priority: i64,
     pub(super) room: u64,
-    pub(super) kinds: Vec<(usize, u64)>,
+    /// Classes of its hosts, and how many of each.
+    pub(super) kinds: Vec<(u32, u64)>,
+    /// The same as placing may count on: resized to the most they may have.
+    pub(super) launch: Vec<(u32, u64)>,
+    pub(super) totals: Vec<(ResourceMap, u64)>,
 }
 
-/// Holds the nodes of one decision, in the order in which ties are resolved.
+/// Holds the nodes of one decision.
 #[derive(Debug)]
 pub struct Pool {
     pub(super) slots: Vec<Slot>,
     pub(super) states: Vec<Arc<NodeState>>,
-    ids: BTreeMap<Arc<NodeState>, usize>,
+    pub(super) ids: BTreeMap<Arc<NodeState>, u32>,
+    pub(super) outfits: Outfits,
+    pub(super) shapes: Shapes,
+    pub(super) asked: Asked,
     pub(super) templates: Vec<Template>,
-    pub(super) usage: Usage,
-    /// Nodes that are no capacity and still count against the caps: position and class.
-    outside: BTreeMap<usize, usize>,
-    /// Running nodes as they would be without any work, for the question what could ever fit.
-    pub(super) empty: BTreeSet<usize>,
-    /// How groups are chosen.
-    pub choice: Choice,
+    /// Counted only where there are caps.
+    pub(super) usage: Option<Usage>,
+    /// Nodes that are no capacity and still count against the caps: position and group.
+    pub(super) outside: BTreeMap<usize, usize>,
+    /// Outfits of running nodes, for the question what could ever fit.
+    pub(super) running: BTreeSet<u32>,
+    pub(super) lineups: [Option<Lineup>; 2],
+    pub(super) corrections: Corrections,
+    pub(super) budget: Budget,
+    pub(super) scratch: Scratch,
+    pub(super) explained: Explained,
+    pub(super) has_resizing: bool,
+    /// Positions in the snapshot of nodes that are to be resized.
+    pub(super) resized: Vec<usize>,
+    /// Slot of each node of the snapshot.
+    slot_of: Vec<Option<usize>>,
+    /// Next keys before and behind all others.
+    pub(super) first: i64,
+    pub(super) last: i64,
+    choice: Choice,
+    is_settled: bool,
+}
+
+/// Holds what a pool is made from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    pub(crate) snapshot: &'a ClusterSnapshot,
+    pub(crate) history: &'a History,
+    pub(crate) corrections: Corrections,
 }
 
 impl Pool {
-    pub(crate) fn new(
-        snapshot: &ClusterSnapshot,
-        history: &History,
-        census: &[GroupCensus],
-        others: &[ReplicaState],
-    ) -> Self {
+    pub(crate) fn new(facts: Facts<'_>, census: &[GroupCensus], others: &[ReplicaState]) -> Self {
+        let snapshot = facts.snapshot;
         let mut pool = Self {
-            slots: Vec::new(),
+            slots: Vec::with_capacity(snapshot.nodes.len()),
             states: Vec::new(),
             ids: BTreeMap::new(),
+            outfits: Outfits::default(),
+            shapes: Shapes::default(),
+            asked: Asked::of(snapshot),
             templates: Vec::new(),
-            usage: Usage::default(),
+            usage: None,
             outside: BTreeMap::new(),
-            empty: BTreeSet::new(),
+            running: BTreeSet::new(),
+            lineups: [None, None],
+            corrections: facts.corrections,
+            budget: Budget::default(),
+            scratch: Scratch::default(),
+            explained: Explained::default(),
+            has_resizing: !snapshot.resizing.pods.is_empty(),
+            resized: Vec::new(),
+            slot_of: vec![None; snapshot.nodes.len()],
+            first: 0,
+            last: 0,
             choice: Choice::default(),
+            is_settled: false,
         };
-        let asked = Asked::of(snapshot);
-        let is_head = |node: &&Node| node.kind == NodeKind::Head;
-        let heads = snapshot
-            .nodes
-            .iter()
-            .enumerate()
-            .filter(|(_, node)| is_head(node));
-        let mut heads: Vec<(usize, &Node)> = heads.collect();
+        let heads = snapshot.nodes.iter().enumerate();
+        let mut heads: Vec<(usize, &Node)> = heads
+            .filter(|(_, node)| node.kind == NodeKind::Head)
+            .collect();
         heads.sort_by_key(|(_, node)| (&node.name, node.node_id));
         for (at, node) in heads {
-            pool.observe(at, node, None, &asked);
+            pool.observe(facts, (at, node), None);
         }
         for (index, (group, census)) in snapshot.groups.iter().zip(census).enumerate() {
-            let template = pool.template(group, history);
+            let template = pool.template(group, facts);
             pool.templates.push(template);
-            pool.seat(snapshot, index, census, &asked);
+            pool.seat(facts, index, census);
         }
         for replica in others
             .iter()
@@ -129,27 +180,45 @@ impl Pool {
         {
             for at in &replica.hosts {
                 if let Some(node) = snapshot.nodes.get(*at) {
-                    pool.observe(*at, node, None, &asked);
+                    pool.observe(facts, (*at, node), None);
                 }
             }
+        }
+        if !facts.corrections.order {
+            pool.list_as_given();
         }
         pool
     }
 
-    fn template(&mut self, group: &WorkerGroup, history: &History) -> Template {
-        let known = history.template(&group.name, &group.template);
+    fn template(&mut self, group: &WorkerGroup, facts: Facts<'_>) -> Template {
+        let known = facts.history.template(&group.name, &group.template);
+        let at = self.templates.len();
         let hosts = u64::from(group.num_of_hosts.max(1));
         let mut zero = known.resources.clone();
         zero.add(&known.host_zero_resources);
-        let has_special_host = zero != known.resources;
+        let has_special_host = zero != known.resources && hosts > 1;
+        let mut totals = vec![(zero, if has_special_host { 1 } else { hosts })];
+        if has_special_host {
+            totals.push((known.resources, hosts.saturating_sub(1)));
+        }
         let mut kinds = Vec::new();
-        let zero = self.intern(NodeState::empty(zero, known.labels.clone()));
-        if has_special_host && hosts > 1 {
-            kinds.push((zero, 1));
-            let other = self.intern(NodeState::empty(known.resources, known.labels));
-            kinds.push((other, hosts.saturating_sub(1)));
-        } else {
-            kinds.push((zero, hosts));
+        let mut launch = Vec::new();
+        let size = facts.snapshot.resizing.groups.get(&group.name);
+        for (total, count) in &totals {
+            let names = (total, total, &known.labels);
+            let outfit = self.outfits.intern(names, &self.asked, &self.shapes);
+            let state = NodeState::empty(outfit, narrow(at), &self.outfits);
+            let most = size.map(|size| {
+                let most = |name, units: i64| units.max(total.get(name).units());
+                (
+                    most("CPU", size.cpu.units()),
+                    most("memory", size.memory.units()),
+                )
+            });
+            let grown = most.map(|most| self.grown(&state, most));
+            let class = self.intern(state);
+            kinds.push((class, *count));
+            launch.push((grown.map_or(class, |state| self.intern(state)), *count));
         }
         Template {
             name: group.name.as_str().to_owned(),
@@ -158,211 +227,178 @@ impl Pool {
             priority: group.priority,
             room: 0,
             kinds,
+            launch,
+            totals,
         }
     }
 
-    fn seat(
-        &mut self,
-        snapshot: &ClusterSnapshot,
-        index: usize,
-        census: &GroupCensus,
-        asked: &Asked<'_>,
-    ) {
+    fn seat(&mut self, facts: Facts<'_>, index: usize, census: &GroupCensus) {
         for replica in &census.live {
             if replica.health != ReplicaHealth::Capacity {
-                self.count_outside(index, replica);
+                self.outside
+                    .extend(replica.hosts.iter().map(|at| (*at, index)));
                 continue;
             }
-            let mut hosts_seen = BTreeSet::new();
+            let mut has_host_zero = false;
             for at in &replica.hosts {
-                if let Some(node) = snapshot.nodes.get(*at) {
-                    hosts_seen.insert(u64::from(node.host_index));
-                    self.observe(*at, node, Some(index), asked);
+                if let Some(node) = facts.snapshot.nodes.get(*at) {
+                    has_host_zero |= node.host_index == 0;
+                    self.observe(facts, (*at, node), Some(index));
                 }
             }
-            self.add_missing_hosts(index, replica.hosts.len(), hosts_seen.contains(&0));
+            self.add_missing_hosts(index, replica.hosts.len(), has_host_zero);
         }
         self.add(index, u64::from(census.to_come), Origin::ToCome);
-    }
-
-    /// Counts the hosts of a replica that is no capacity: they are there until they are removed.
-    fn count_outside(&mut self, index: usize, replica: &ReplicaState) {
-        let kinds = self.templates.get(index).map(|template| &template.kinds);
-        let Some((class, _)) = kinds.and_then(|kinds| kinds.last().copied()) else {
-            return;
-        };
-        let Some(state) = self.states.get(class) else {
-            return;
-        };
-        for at in &replica.hosts {
-            self.usage.add(&state.total, 1);
-            self.outside.insert(*at, class);
-        }
     }
 
     /// Adds the hosts of a replica whose pods are not there yet; without them the rest of a
     /// replica that is being created would be launched a second time.
     fn add_missing_hosts(&mut self, index: usize, present: usize, has_host_zero: bool) {
-        let Some(template) = self.templates.get(index) else {
-            return;
-        };
+        let template = &self.templates[index];
         let present = u64::try_from(present).unwrap_or(u64::MAX);
         let mut missing = template.hosts.saturating_sub(present);
+        if missing == 0 {
+            return;
+        }
         let kinds = template.kinds.clone();
         let has_special_host = kinds.len() > 1;
         for (at, (class, count)) in kinds.into_iter().enumerate() {
             let is_there = has_special_host && at == 0 && has_host_zero;
             let count = if is_there { 0 } else { count.min(missing) };
             missing = missing.saturating_sub(count);
-            self.push(index, class, count, Origin::ToCome);
+            self.push((Some(index), Origin::ToCome), (class, class), count);
         }
     }
 
-    fn observe(&mut self, at: usize, node: &Node, group: Option<usize>, asked: &Asked<'_>) {
-        let (free, whole) = match (node.status, group) {
-            (NodeStatus::Running, _) => {
-                let total = asked.resources(&node.total);
-                let mut state = NodeState::empty(total, asked.labels(&node.labels));
-                let whole = self.intern(state.clone());
-                state.available = asked.resources(&node.available);
-                self.empty.insert(whole);
-                (self.intern(state), whole)
-            }
-            (NodeStatus::Starting, Some(index)) => {
-                let kinds = self.templates.get(index).map(|template| &template.kinds);
-                let is_special = node.host_index == 0;
-                let kind = kinds.and_then(|kinds| {
-                    if is_special {
-                        kinds.first()
-                    } else {
-                        kinds.last()
-                    }
-                });
-                let Some((class, _)) = kind else { return };
-                (*class, *class)
-            }
-            _ => return,
-        };
-        if node.kind == NodeKind::Worker
-            && let Some(state) = self.states.get(whole)
-        {
-            self.usage.add(&state.total, 1);
-        }
-        let origin = Origin::Node(at);
-        self.slots.push(Slot {
-            origin,
-            group,
-            count: 1,
-            uses: Vec::new(),
-            is_running: node.status == NodeStatus::Running,
-            free,
-            whole,
-        });
-    }
-
-    /// Adds `replicas` replicas with nothing on them.
-    pub(crate) fn add(&mut self, index: usize, replicas: u64, origin: Origin) {
-        let Some(template) = self.templates.get(index) else {
+    fn observe(&mut self, facts: Facts<'_>, (at, node): (usize, &Node), group: Option<usize>) {
+        let is_drained = facts.history.drained_at.contains_key(&node.name);
+        let is_running = node.status == NodeStatus::Running && !(is_drained && group.is_some());
+        let (free, whole) = if is_running {
+            self.running_state(node, group)
+        } else if let Some(index) = group.filter(|_| node.status.is_capacity()) {
+            let kinds = &self.templates[index].kinds;
+            let kind = if node.host_index == 0 {
+                kinds.first()
+            } else {
+                kinds.last()
+            };
+            let Some((class, _)) = kind else { return };
+            let state = NodeState::clone(&self.states[super::shape::index(*class)]);
+            (state.clone(), state)
+        } else {
             return;
         };
-        for (class, count) in template.kinds.clone() {
-            self.push(index, class, count.saturating_mul(replicas), origin);
+        let (mut free, mut whole) = (free, whole);
+        if let Some(pod) = facts.snapshot.resizing.pods.get(&node.name) {
+            let size = |size: crate::model::PodSize| (size.cpu.units(), size.memory.units());
+            let is_decided = pod.state == ResizeState::Decided && node.node_id.is_some();
+            if pod.state == ResizeState::Asked || is_decided {
+                (free, whole) = (
+                    self.grown(&free, size(pod.desired)),
+                    self.grown(&whole, size(pod.desired)),
+                );
+            }
+            let grows_to = pod.can_grow().then(|| size(pod.max));
+            (free.grows_to, whole.grows_to) = (grows_to, grows_to);
+        }
+        let classes = (self.intern(free), self.intern(whole));
+        self.slot_of[at] = Some(self.slots.len());
+        self.push((group, Origin::Node(at)), classes, 1);
+        if let Some(slot) = self.slots.last_mut() {
+            slot.is_head = node.kind == NodeKind::Head;
         }
     }
 
-    fn push(&mut self, index: usize, class: usize, count: u64, origin: Origin) {
+    fn running_state(&mut self, node: &Node, group: Option<usize>) -> (NodeState, NodeState) {
+        let names = (&node.total, &node.available, &node.labels);
+        let outfit = self.outfits.intern(names, &self.asked, &self.shapes);
+        self.running.insert(outfit);
+        let mut whole = NodeState::empty(outfit, group.map_or(u32::MAX, narrow), &self.outfits);
+        whole.is_running = true;
+        let mut free = whole.clone();
+        free.observe(node, self.outfits.get(outfit), &self.asked);
+        (free, whole)
+    }
+
+    /// Puts the nodes into the order of the snapshot, as Ray's list has them.
+    fn list_as_given(&mut self) {
+        for slot in &mut self.slots {
+            slot.key = match slot.origin {
+                Origin::Node(at) => i64::try_from(at).unwrap_or(i64::MAX),
+                // What the minimum asks for stands before all others.
+                Origin::ToCome | Origin::Launch => slot.key - i64::MAX / 2,
+            };
+        }
+        let first = self.slots.iter().map(|slot| slot.key).min();
+        self.first = first.unwrap_or(0) - 1;
+        self.last = i64::try_from(self.slot_of.len()).unwrap_or(i64::MAX);
+    }
+
+    pub(super) fn push(
+        &mut self,
+        (group, origin): (Option<usize>, Origin),
+        (free, whole): (u32, u32),
+        count: u64,
+    ) {
         if count == 0 {
             return;
         }
-        if let Some(state) = self.states.get(class) {
-            self.usage.add(&state.total, count);
+        if let (Some(usage), Some(_)) = (&mut self.usage, group) {
+            let state = &self.states[super::shape::index(whole)];
+            usage.add(self.outfits.get(state.outfit).registered(), count);
         }
-        let (free, whole) = (class, class);
+        let key = self.last;
+        self.last += 1;
+        let uses = Vec::new();
         self.slots.push(Slot {
             origin,
-            group: Some(index),
+            group,
             count,
-            uses: Vec::new(),
-            is_running: false,
+            uses,
+            key,
+            is_head: false,
             free,
             whole,
         });
     }
 
-    /// Takes nodes that are going to be removed out of the pool.
-    pub(crate) fn remove_nodes(&mut self, nodes: &[usize]) {
-        for class in nodes.iter().filter_map(|at| self.outside.remove(at)) {
-            if let Some(state) = self.states.get(class) {
-                self.usage.remove(&state.total, 1);
-            }
+    pub(super) fn intern(&mut self, state: NodeState) -> u32 {
+        if let Some(id) = self.ids.get(&state) {
+            return *id;
         }
-        let (states, usage) = (&self.states, &mut self.usage);
-        self.slots.retain(|slot| {
-            let is_removed = matches!(slot.origin, Origin::Node(at) if nodes.contains(&at));
-            if let Some(state) = states.get(slot.whole).filter(|_| is_removed) {
-                usage.remove(&state.total, 1);
-            }
-            !is_removed
-        });
+        let id = narrow(self.states.len());
+        let state = Arc::new(state);
+        self.states.push(Arc::clone(&state));
+        self.ids.insert(state, id);
+        id
     }
 
-    /// Takes `nodes` nodes of a group and an origin out, the last first; returns what was on them.
-    pub(crate) fn withdraw(
-        &mut self,
-        index: usize,
-        origin: Origin,
-        nodes: u64,
-    ) -> Vec<(usize, u64)> {
-        let mut left = nodes;
-        let mut uses = Vec::new();
-        let (states, usage) = (&self.states, &mut self.usage);
-        let own = |slot: &&mut Slot| slot.group == Some(index) && slot.origin == origin;
-        for slot in self.slots.iter_mut().rev().filter(own) {
-            let count = slot.count.min(left);
-            left = left.saturating_sub(count);
-            slot.count = slot.count.saturating_sub(count);
-            if let Some(state) = states.get(slot.whole) {
-                usage.remove(&state.total, count);
-            }
-            if count > 0 {
-                uses.extend(
-                    slot.uses
-                        .iter()
-                        .map(|(claim, each)| (*claim, each.saturating_mul(count))),
-                );
-            }
-        }
-        self.slots.retain(|slot| slot.count > 0);
-        uses
-    }
-
-    /// Sets the caps over all groups.
-    pub fn set_caps(&mut self, caps: Caps) {
-        self.usage.caps = caps;
-    }
-
-    pub(crate) fn set_room(&mut self, index: usize, replicas: u32) {
-        if let Some(template) = self.templates.get_mut(index) {
-            template.room = u64::from(replicas);
+    pub(super) fn terrain(&self) -> Terrain<'_> {
+        Terrain {
+            states: &self.states,
+            outfits: &self.outfits,
+            shapes: &self.shapes,
+            choice: &self.choice,
         }
     }
 
-    /// Returns how many replicas a group may still grow by.
-    #[must_use]
-    pub fn room(&self, index: usize) -> u64 {
-        let Some(template) = self.templates.get(index) else {
-            return 0;
-        };
-        template
-            .room
-            .min(self.usage.room(&self.host_totals(template)))
+    /// Returns how groups are chosen, to be set before anything is placed.
+    pub fn choice_mut(&mut self) -> &mut Choice {
+        self.is_settled = false;
+        self.lineups = [None, None];
+        &mut self.choice
     }
 
-    pub(super) fn host_totals(&self, template: &Template) -> Vec<(&ResourceMap, u64)> {
-        let kinds = template.kinds.iter();
-        kinds
-            .filter_map(|(class, count)| Some((self.states.get(*class)?.total.as_ref(), *count)))
-            .collect()
+    pub(super) fn settle_choice(&mut self) {
+        if !self.is_settled {
+            let priorities: Vec<i64> = self
+                .templates
+                .iter()
+                .map(|template| template.priority)
+                .collect();
+            self.choice.settle(&priorities, &self.outfits);
+            self.is_settled = true;
+        }
     }
 
     /// Returns the number of nodes per replica of a group.
@@ -373,72 +409,72 @@ impl Pool {
             .map_or(1, |template| template.hosts)
     }
 
+    /// Returns whether any node is on its way.
+    pub(crate) fn has_starting(&self) -> bool {
+        let is_starting = |slot: &Slot| slot.count > 0 && !self.states[index(slot.free)].is_running;
+        self.slots.iter().any(is_starting)
+    }
+
+    /// Returns whether nodes that run come before nodes that start.
+    pub(crate) fn is_running_first(&self) -> bool {
+        self.choice.is_running_first
+    }
+
     /// Returns the nodes.
     #[must_use]
     pub fn slots(&self) -> &[Slot] {
         &self.slots
     }
 
-    pub(super) fn intern(&mut self, state: NodeState) -> usize {
-        if let Some(id) = self.ids.get(&state) {
-            return *id;
-        }
-        self.intern_shared(&Arc::new(state))
+    /// Returns the slot of a node of the snapshot.
+    pub(super) fn slot_of(&self, node: usize) -> Option<usize> {
+        self.slot_of.get(node).copied().flatten()
     }
 
-    fn intern_shared(&mut self, state: &Arc<NodeState>) -> usize {
-        if let Some(id) = self.ids.get(state) {
-            return *id;
-        }
-        let id = self.states.len();
-        self.states.push(Arc::clone(state));
-        self.ids.insert(Arc::clone(state), id);
-        id
+    /// Returns the place of a node of the snapshot in the list by which ties are settled.
+    #[must_use]
+    pub fn place_of(&self, node: usize) -> Option<i64> {
+        self.slot_of(node).map(|slot| self.slots[slot].key)
     }
 
-    /// Takes a placement over; `claims` says for each ask what the nodes are used for.
-    ///
-    /// As in Ray the nodes that were picked come first from now on, then the others, then new ones.
-    pub fn commit(&mut self, placement: &Placement, claims: &[usize], ledger: Ledger) {
-        let mut slots = Vec::with_capacity(self.slots.len());
-        for pick in &placement.picks {
-            let class = self.intern_shared(&pick.trial.after);
-            let Some(source) = self.slots.get_mut(pick.slot) else {
-                continue;
-            };
-            source.count = source.count.saturating_sub(pick.nodes);
-            let mut slot = source.clone();
-            slot.count = pick.nodes;
-            slot.hold(class, ledger, placement.uses(&pick.trial.fill, claims));
-            slots.push(slot);
-        }
-        slots.extend(
-            std::mem::take(&mut self.slots)
-                .into_iter()
-                .filter(|slot| slot.count > 0),
-        );
-        self.slots = slots;
-        for fresh in &placement.fresh {
-            let before = self.slots.len();
-            self.push(fresh.group, fresh.class, fresh.nodes, Origin::Launch);
-            let Some(trial) = fresh.trial.as_ref().filter(|_| self.slots.len() > before) else {
-                continue;
-            };
-            let class = self.intern_shared(&trial.after);
-            let uses = placement.uses(&trial.fill, claims);
-            if let Some(slot) = self.slots.last_mut() {
-                slot.hold(class, ledger, uses);
-            }
-        }
+    /// Returns the positions in the snapshot of nodes that are to be resized.
+    #[must_use]
+    pub fn resized(&self) -> &[usize] {
+        &self.resized
+    }
+
+    /// Returns which corrections are on.
+    #[must_use]
+    pub fn corrections(&self) -> Corrections {
+        self.corrections
+    }
+
+    /// Gives placing a number of steps; without, it has as many as it needs.
+    pub fn set_budget(&mut self, steps: u64) {
+        self.budget = Budget::of(steps);
+    }
+
+    /// Returns how many placement steps were made.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.budget.spent()
     }
 }
 
-impl Slot {
-    fn hold(&mut self, class: usize, ledger: Ledger, uses: Vec<(usize, u64)>) {
-        match ledger {
-            Ledger::Free => self.free = class,
-            Ledger::Whole => self.whole = class,
-        }
-        self.uses.extend(uses);
+pub(super) fn narrow(position: usize) -> u32 {
+    u32::try_from(position).unwrap_or(u32::MAX)
+}
+
+impl Template {
+    /// Returns the class of a host that is no capacity any more.
+    pub(super) fn any_total(&self) -> Option<&ResourceMap> {
+        self.totals.last().map(|(total, _)| total)
+    }
+}
+
+impl Pool {
+    /// Returns what a class of nodes has, by name.
+    pub(super) fn outfit_of(&self, class: u32) -> &super::outfit::Outfit {
+        self.outfits.get(self.states[index(class)].outfit)
     }
 }

@@ -6,6 +6,8 @@ use crate::model::{
     ClusterSnapshot, History, Node, NodeKind, NodeStatus, ReplicaName, WorkerGroup, WorkerGroupName,
 };
 
+use super::corrections::Corrections;
+
 /// Says what can be expected of a replica that the operator counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReplicaHealth {
@@ -46,9 +48,9 @@ impl ReplicaState {
 
 /// Returns whether a host's raylet is gone or was told to stop.
 #[must_use]
-pub fn is_gone(node: &Node, history: &History) -> bool {
+pub fn is_gone(node: &Node, history: &History, corrections: &Corrections) -> bool {
     matches!(node.status, NodeStatus::Draining | NodeStatus::Stopped)
-        || history.drained_at.contains_key(&node.name)
+        || (corrections.draining && history.drained_at.contains_key(&node.name))
 }
 
 /// Returns the live replicas of every group with pods, in the order of their names.
@@ -56,32 +58,34 @@ pub fn is_gone(node: &Node, history: &History) -> bool {
 pub fn live_replicas(
     snapshot: &ClusterSnapshot,
     history: &History,
+    corrections: &Corrections,
 ) -> BTreeMap<WorkerGroupName, Vec<ReplicaState>> {
-    let mut hosts: BTreeMap<(&WorkerGroupName, &ReplicaName), Vec<usize>> = BTreeMap::new();
-    for (at, node) in snapshot.nodes.iter().enumerate() {
-        if node.kind == NodeKind::Worker && node.status != NodeStatus::Lost {
-            hosts
-                .entry((&node.group, &node.replica))
-                .or_default()
-                .push(at);
-        }
-    }
+    let is_pod = |node: &Node| node.kind == NodeKind::Worker && node.status != NodeStatus::Lost;
+    let pods = snapshot
+        .nodes
+        .iter()
+        .enumerate()
+        .filter(|(_, node)| is_pod(node));
+    let mut pods: Vec<(usize, &Node)> = pods.collect();
+    // A snapshot is sorted like this already, so that this takes one pass.
+    pods.sort_by(|(_, a), (_, b)| {
+        let place = |node: &Node| (node.host_index, node.node_id);
+        let by_replica = (&a.group, &a.replica).cmp(&(&b.group, &b.replica));
+        by_replica
+            .then_with(|| (place(a).0, &a.name, place(a).1).cmp(&(place(b).0, &b.name, place(b).1)))
+    });
     let mut replicas: BTreeMap<WorkerGroupName, Vec<ReplicaState>> = BTreeMap::new();
-    for ((group, name), mut hosts) in hosts {
-        let node = |at: &usize| snapshot.nodes.get(*at);
+    for hosts in pods.chunk_by(|(_, a), (_, b)| a.group == b.group && a.replica == b.replica) {
         // One host that is going takes the whole replica with it.
-        if !hosts
-            .iter()
-            .filter_map(node)
-            .all(|node| node.status.is_live())
-        {
+        let Some((_, first)) = hosts
+            .first()
+            .filter(|_| hosts.iter().all(|(_, node)| node.status.is_live()))
+        else {
             continue;
-        }
-        hosts.sort_by_key(|at| node(at).map(|node| (node.host_index, &node.name, node.node_id)));
+        };
         let gone = hosts
             .iter()
-            .filter_map(node)
-            .filter(|node| is_gone(node, history))
+            .filter(|(_, node)| is_gone(node, history, corrections))
             .count();
         let health = match gone {
             0 => ReplicaHealth::Capacity,
@@ -89,11 +93,19 @@ pub fn live_replicas(
             _ => ReplicaHealth::Broken,
         };
         let state = ReplicaState {
-            name: name.clone(),
-            hosts,
+            name: first.replica.clone(),
+            hosts: hosts.iter().map(|(at, _)| *at).collect(),
             health,
         };
-        replicas.entry(group.clone()).or_default().push(state);
+        match replicas.get_mut(&first.group) {
+            Some(replicas) => replicas.push(state),
+            None => drop(replicas.insert(first.group.clone(), vec![state])),
+        }
+    }
+    if !corrections.order {
+        for replicas in replicas.values_mut() {
+            replicas.sort_by_key(|replica| replica.hosts.first().copied());
+        }
     }
     replicas
 }

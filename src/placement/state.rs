@@ -1,217 +1,249 @@
 //! What one node can still take, what it holds, and what it would hold after taking more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::model::{AntiAffinity, Labels, Quantity, ResourceMap, ResourceName, ResourceRequest};
+use crate::model::{AntiAffinity, Node, ResourceMap};
 
+use super::asked::{Asked, Role};
+use super::floors::Floors;
+use super::outfit::{ABSENT, Fit, Outfit, Outfits};
 use super::queue::Queue;
-use super::score::{Choice, Score};
+use super::score::{Choice, Rank, Terms};
+use super::shape::{Apart, Shapes};
 
-/// Every node has one of these, whatever its name; Ray uses them to bind tasks to one node.
-const IMPLICIT_PREFIX: &str = "node:__internal_implicit_resource_";
-
-/// Sums up the requests that were given to a node, as far as its score depends on them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct Held {
-    /// Number of selectors minus the index of the one that matched, of the first request with any.
-    pub(super) label_match: Option<u64>,
-    /// Names asked for, and whether for more than zero.
-    pub(super) names: BTreeMap<ResourceName, bool>,
-}
-
-impl Held {
-    fn add(&mut self, request: &ResourceRequest, labels: &Labels) {
-        if self.label_match.is_none() && !request.selectors.is_empty() {
-            self.label_match = request
-                .matching_selector(labels)
-                .and_then(|at| u64::try_from(request.selectors.len().saturating_sub(at)).ok());
-        }
-        for (name, amount) in request.resources.iter() {
-            let is_positive = self.names.entry(name.clone()).or_default();
-            *is_positive |= amount > Quantity::ZERO;
-        }
-    }
-}
+/// Bits of [`NodeState::held`]: the item was named by a request, and by one that takes some of it.
+const NAMED: u8 = 1;
+const TAKEN: u8 = 2;
 
 /// Holds everything about a node that placing depends on; nodes with equal states are one class.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NodeState {
-    /// What it registered, or will.
-    pub(super) total: Arc<ResourceMap>,
-    /// Its labels, without those that only tell nodes apart.
-    pub(super) labels: Arc<Labels>,
-    /// What is left. A resource that is used up in Ray is absent here and drops out of the score.
-    pub(super) available: ResourceMap,
+pub(super) struct NodeState {
+    /// What it has.
+    pub(super) outfit: u32,
+    /// Position of its group; `u32::MAX` for the head and for nodes of other groups.
+    pub(super) group: u32,
+    /// Whether its raylet is there.
+    pub(super) is_running: bool,
+    /// What is left, by item of the outfit. A resource that is used up in Ray is [`ABSENT`].
+    pub(super) left: Box<[i64]>,
+    /// What the requests placed in this decision named, by item.
+    pub(super) held: Box<[u8]>,
+    /// Number of selectors minus the index of the one that matched, of the first request with any.
+    pub(super) label_match: Option<usize>,
     /// Labels given by bundles that want no other of their placement group beside them.
     pub(super) spread: BTreeSet<AntiAffinity>,
-    /// What was placed on it in this decision.
-    pub(super) held: Held,
+    /// Score terms of resources that nobody asks for.
+    pub(super) folded: Terms,
+    /// What it may be resized to, in units of CPU and memory.
+    pub(super) grows_to: Option<(i64, i64)>,
 }
 
 /// Holds the outcome of offering a queue of requests to a node.
 #[derive(Debug, Clone)]
 pub(super) struct Trial {
     /// How many of which shape it takes, by position in the queue.
-    pub(super) fill: Vec<(usize, u64)>,
+    pub(super) fill: Box<[(usize, u64)]>,
     /// How good that is.
-    pub(super) score: Score,
-    /// The node afterwards.
-    pub(super) after: Arc<NodeState>,
+    pub(super) rank: Rank,
 }
 
-impl Trial {
-    /// Returns whether the same node would still take the same.
-    ///
-    /// A shape limited by the node is taken again while enough remain; one limited by what
-    /// remained has its count in `fill`, so that any less is noticed.
-    pub(super) fn is_valid(&self, queue: &Queue<'_>) -> bool {
-        self.fill
-            .iter()
-            .all(|(at, count)| *count <= queue.remaining(*at))
-    }
+/// Holds what offers are made with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terrain<'a> {
+    pub(super) states: &'a [Arc<NodeState>],
+    pub(super) outfits: &'a Outfits,
+    pub(super) shapes: &'a Shapes,
+    pub(super) choice: &'a Choice,
+}
+
+/// Holds what is changed while one offer is made; kept to save allocations.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    left: Vec<i64>,
+    held: Vec<u8>,
+    fill: Vec<(usize, u64)>,
+    /// When nodes are full, for the queue at hand; only worth its while for long ones.
+    pub(super) floors: Option<Floors>,
 }
 
 impl NodeState {
-    pub(super) fn empty(total: ResourceMap, labels: Labels) -> Self {
+    /// Returns the state of a node with nothing on it.
+    pub(super) fn empty(outfit: u32, group: u32, outfits: &Outfits) -> Self {
+        let left = outfits.get(outfit).everything();
         Self {
-            available: total.clone(),
-            total: Arc::new(total),
-            labels: Arc::new(labels),
+            outfit,
+            group,
+            is_running: false,
+            held: vec![0; left.len()].into_boxed_slice(),
+            left: left.into_boxed_slice(),
+            label_match: None,
             spread: BTreeSet::new(),
-            held: Held::default(),
+            folded: Terms::default(),
+            grows_to: None,
         }
     }
 
-    /// Returns how many of `request` fit, looking at resources only; `u64::MAX` when it needs none.
-    pub(super) fn times(&self, request: &ResourceRequest) -> u64 {
-        request
-            .resources
-            .iter()
-            .filter(|(_, amount)| *amount > Quantity::ZERO)
-            .map(|(name, amount)| {
-                let left = available_of(&self.available, name.as_str()).units();
-                u64::try_from(left / amount.units()).unwrap_or(0)
-            })
-            .min()
-            .unwrap_or(u64::MAX)
+    /// Takes in what a running node has in use.
+    pub(super) fn observe(&mut self, node: &Node, outfit: &Outfit, asked: &Asked) {
+        self.left = outfit.left(&node.available, asked).into_boxed_slice();
+        self.folded = folded(&node.total, &node.available, asked);
     }
 
-    /// Returns whether labels and placement constraints let `request` in.
-    pub(super) fn admits(&self, request: &ResourceRequest) -> bool {
-        request.matching_selector(&self.labels).is_some()
-            && request.anti_affinity.as_ref().is_none_or(|avoid| {
-                self.labels.get(&avoid.label_name) != Some(&avoid.label_value)
-                    && !self.spread.contains(avoid)
-            })
-    }
-
-    /// Returns what the node takes of `queue`; `None` when that is nothing.
+    /// Returns how much the node takes of a queue, and how good that is; `None` when it is nothing.
     ///
     /// As in Ray each request is tried once, in the order of the queue, without going back.
-    pub(super) fn offer(&self, queue: &Queue<'_>, choice: &Choice) -> Option<Trial> {
-        let mut fill = Vec::new();
-        let mut after: Option<Self> = None;
-        for (at, request, remaining) in queue.open() {
-            let node = after.as_ref().unwrap_or(self);
-            if !node.admits(request) {
+    /// `has_own` says that the node already holds a request that keeps its own list apart.
+    pub(super) fn offer(
+        &self,
+        (queue, has_own): (&Queue, bool),
+        terrain: Terrain<'_>,
+        scratch: &mut Scratch,
+    ) -> Option<Trial> {
+        let outfit = terrain.outfits.get(self.outfit);
+        let mut has_own = has_own;
+        let mut label_match = self.label_match;
+        scratch.fill.clear();
+        let floors = scratch.floors.take();
+        let is_full = |at: usize, left: &[i64]| {
+            let floors = floors.as_ref();
+            floors.is_some_and(|floors| floors.is_full(self.outfit, at, left))
+        };
+        let is_full_already = is_full(0, &self.left);
+        for (at, shape, remaining) in queue.open().take_while(|_| !is_full_already) {
+            let fit = outfit.fit(shape);
+            let (Some(needs), Some(selector)) = (&fit.needs, fit.selector) else {
+                continue;
+            };
+            if fit.is_kept_apart {
                 continue;
             }
-            let most = if request.anti_affinity.is_some() {
-                1
-            } else {
-                u64::MAX
+            let most = match &terrain.shapes.get(shape).apart {
+                Apart::No => u64::MAX,
+                Apart::Own if has_own => continue,
+                Apart::Label(avoid) if self.spread.contains(avoid) => continue,
+                Apart::Own | Apart::Label(_) => 1,
             };
-            let count = node.times(request).min(remaining).min(most);
-            if count > 0 {
-                fill.push((at, count));
-                after
-                    .get_or_insert_with(|| self.clone())
-                    .take(request, count);
+            let left = if scratch.fill.is_empty() {
+                &*self.left
+            } else {
+                &*scratch.left
+            };
+            let count = times(needs, left).min(remaining).min(most);
+            if count == 0 {
+                continue;
+            }
+            if scratch.fill.is_empty() {
+                scratch.left.clear();
+                scratch.left.extend_from_slice(&self.left);
+                scratch.held.clear();
+                scratch.held.extend_from_slice(&self.held);
+            }
+            scratch.fill.push((at, count));
+            take(fit, count, (&mut scratch.left, &mut scratch.held));
+            has_own |= terrain.shapes.get(shape).apart == Apart::Own;
+            if label_match.is_none() && fit.selectors > 0 {
+                label_match = Some(fit.selectors - selector);
+            }
+            if is_full(at + 1, &scratch.left) {
+                break;
             }
         }
-        let after = Arc::new(after?);
+        scratch.floors = floors;
+        if scratch.fill.is_empty() {
+            return None;
+        }
+        let after = Held {
+            state: self,
+            left: &scratch.left,
+            held: &scratch.held,
+            label_match,
+        };
+        let rank = terrain.choice.rank(&after, outfit);
         Some(Trial {
-            fill,
-            score: Score::of(&after, choice),
-            after,
+            fill: scratch.fill.as_slice().into(),
+            rank,
         })
     }
 
-    fn take(&mut self, request: &ResourceRequest, count: u64) {
-        for (name, amount) in request.resources.iter() {
-            if amount <= Quantity::ZERO {
-                continue;
+    /// Returns the state after taking `fill`, whose shapes are given by position in the queue.
+    pub(super) fn after(
+        &self,
+        fill: &[(usize, u64)],
+        shape_at: &[u32],
+        terrain: Terrain<'_>,
+    ) -> Self {
+        let mut after = self.clone();
+        let outfit = terrain.outfits.get(self.outfit);
+        for (at, count) in fill {
+            let id = shape_at[*at];
+            let fit = outfit.fit(id);
+            take(fit, *count, (&mut after.left, &mut after.held));
+            if let Apart::Label(avoid) = &terrain.shapes.get(id).apart {
+                after.spread.insert(avoid.clone());
             }
-            let count = i64::try_from(count).unwrap_or(i64::MAX);
-            let part = Quantity::from_units(amount.units().saturating_mul(count));
-            let left = available_of(&self.available, name.as_str()).saturating_sub(part);
-            self.available.set(name.clone(), left);
+            if after.label_match.is_none() && fit.selectors > 0 {
+                after.label_match = fit.selector.map(|selector| fit.selectors - selector);
+            }
         }
-        if let Some(avoid) = &request.anti_affinity {
-            self.spread.insert(avoid.clone());
-        }
-        let labels = Arc::clone(&self.labels);
-        self.held.add(request, &labels);
+        after
     }
 }
 
-fn available_of(available: &ResourceMap, name: &str) -> Quantity {
-    if name.starts_with(IMPLICIT_PREFIX) && !available.contains(name) {
-        return Quantity::from_whole(1);
-    }
-    available.get(name)
+/// Holds a node as it would be, for its score.
+pub(super) struct Held<'a> {
+    pub(super) state: &'a NodeState,
+    pub(super) left: &'a [i64],
+    held: &'a [u8],
+    pub(super) label_match: Option<usize>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::NodeState;
-    use crate::model::{
-        Labels, Quantity, ResourceDemand, ResourceMap, ResourceName, ResourceRequest,
-    };
-    use crate::placement::queue::Queue;
-    use crate::placement::score::Choice;
-
-    fn map(entries: &[(&str, i64)]) -> ResourceMap {
-        entries
-            .iter()
-            .map(|(name, units)| (ResourceName::from(*name), Quantity::from_units(*units)))
-            .collect()
+impl Held<'_> {
+    pub(super) fn is_named(&self, at: usize) -> bool {
+        self.held[at] & NAMED != 0
     }
 
-    fn demand(entries: &[(&str, i64)], count: u64) -> ResourceDemand {
-        ResourceDemand {
-            request: ResourceRequest::of(map(entries)),
-            count,
-        }
+    /// Returns how many kinds of registered resources are in use by what was placed.
+    pub(super) fn kinds(&self, outfit: &Outfit) -> usize {
+        let items = self.held.iter().zip(&outfit.items);
+        items
+            .filter(|(held, item)| **held & TAKEN != 0 && item.total.is_some())
+            .count()
     }
+}
 
-    #[test]
-    fn fits_are_decided_in_integers() {
-        // Three times 0.1 does not fit into 0.3 with doubles.
-        let node = NodeState::empty(map(&[("CPU", 3_000)]), Labels::new());
-        assert_eq!(node.times(&demand(&[("CPU", 1_000)], 1).request), 3);
-        assert_eq!(node.times(&demand(&[], 1).request), u64::MAX);
-        assert_eq!(node.times(&demand(&[("GPU", 1)], 1).request), 0);
-        let implicit = "node:__internal_implicit_resource_x";
-        assert_eq!(node.times(&demand(&[(implicit, 6_000)], 1).request), 1);
-    }
+/// Returns how often `needs` fit into what is left; `u64::MAX` when they are nothing.
+pub(super) fn times(needs: &[(usize, i64)], left: &[i64]) -> u64 {
+    let fits = needs
+        .iter()
+        .map(|(at, units)| u64::try_from(left[*at] / units).unwrap_or(0));
+    fits.min().unwrap_or(u64::MAX)
+}
 
-    #[test]
-    fn a_negative_amount_left_takes_nothing() {
-        let mut node = NodeState::empty(map(&[("CPU", 10_000)]), Labels::new());
-        node.available = map(&[("CPU", -50_000)]);
-        let asks = [demand(&[("CPU", 10_000)], u64::MAX)];
-        assert!(node.offer(&Queue::new(&asks), &Choice::default()).is_none());
+fn take(fit: &Fit, count: u64, (left, held): (&mut [i64], &mut [u8])) {
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    for (at, units) in fit.needs.iter().flatten() {
+        left[*at] = left[*at].saturating_sub(units.saturating_mul(count));
+        held[*at] |= NAMED | TAKEN;
     }
+    for at in &fit.named {
+        held[*at] |= NAMED;
+    }
+}
 
-    #[test]
-    fn requests_without_amounts_are_taken_whole() {
-        let node = NodeState::empty(map(&[("CPU", 10_000)]), Labels::new());
-        let asks = [demand(&[], u64::MAX), demand(&[("CPU", 2_500)], 9)];
-        let queue = Queue::new(&asks);
-        let trial = node.offer(&queue, &Choice::default()).expect("fits");
-        assert_eq!(trial.fill, [(0, 4), (1, u64::MAX)]);
-        assert_eq!(trial.after.available, map(&[("CPU", 0)]));
+fn folded(total: &ResourceMap, available: &ResourceMap, asked: &Asked) -> Terms {
+    let mut terms = Terms::default();
+    for (name, amount) in total
+        .iter()
+        .filter(|(name, _)| asked.role(name) == Role::Folded)
+    {
+        let left = available
+            .contains(name.as_str())
+            .then(|| available.get(name.as_str()));
+        terms.add(
+            amount.as_f64(),
+            left.map_or(ABSENT, crate::model::Quantity::units),
+        );
     }
+    terms
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::Infeasible;
 use crate::placement::Ledger;
 
-use super::explain::{Missing, merged, report};
+use super::explain::{Missing, listed, merged, report};
 use super::{Claim, Plan, Policy, PolicyContext, PolicyEntry, Stage, parse, schema_of, value_of};
 
 pub(super) const ENTRY: PolicyEntry = PolicyEntry {
@@ -35,24 +35,30 @@ impl Policy for Constraint {
         let Some(constraint) = &ctx.snapshot.constraint else {
             return;
         };
-        let asks = merged(constraint.demands.iter());
-        let claims = asks.iter().map(|demand| Claim {
+        let corrections = plan.pool().corrections();
+        let demands = constraint.demands.iter().enumerate();
+        let asks = if corrections.order {
+            merged(demands)
+        } else {
+            listed(demands)
+        };
+        let claims = asks.demands.iter().map(|demand| Claim {
             what: format!("request_resources {}", demand.request),
             class: CLASS.to_owned(),
+            position: 0,
             is_whole: false,
         });
-        let placement = plan.place(&asks, Ledger::Whole);
-        plan.accept(&placement, claims.collect(), Ledger::Whole);
+        let placement = plan.place(&asks.demands, Ledger::Whole);
+        if corrections.partial_constraint || placement.is_complete() {
+            plan.accept(&placement, claims.collect(), Ledger::Whole);
+        }
         let mut is_infeasible = false;
         for (at, count) in &placement.unplaced {
-            let Some(demand) = asks.get(*at) else {
-                continue;
-            };
-            let what = format!("request_resources {}", demand.request);
-            let request = &demand.request;
+            let request = &asks.demands[*at].request;
             let missing = Missing {
-                what,
+                what: format!("request_resources {request}"),
                 class: CLASS,
+                position: 0,
                 count: *count,
                 request,
                 launched: BTreeMap::new(),

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Infeasible;
+use crate::model::{Infeasible, ResourceDemand};
 use crate::placement::Ledger;
 
-use super::explain::{Missing, merged, report};
+use super::explain::{Missing, listed, merged, report};
 use super::{Claim, Plan, Policy, PolicyContext, PolicyEntry, Stage, parse, schema_of, value_of};
 
 pub(super) const ENTRY: PolicyEntry = PolicyEntry {
@@ -29,25 +29,36 @@ struct Demand {}
 
 impl Policy for Demand {
     fn apply(&self, ctx: PolicyContext<'_>, plan: &mut Plan) {
-        let demands = ctx.snapshot.demands.iter();
-        let asks = merged(demands.filter(|demand| !demand.request.is_inside_placement_group()));
-        if asks.is_empty() {
+        let corrections = plan.pool().corrections();
+        let demands = ctx.snapshot.demands.iter().enumerate();
+        let is_demand = |demand: &ResourceDemand| {
+            !(corrections.group_shapes && demand.request.is_inside_placement_group())
+        };
+        let demands = demands.filter(|(_, demand)| is_demand(demand));
+        let asks = if corrections.order {
+            merged(demands)
+        } else {
+            listed(demands)
+        };
+        if asks.demands.is_empty() {
             return;
         }
-        let claims = asks.iter().map(|ask| Claim {
+        let numbered = asks.positions.iter().zip(&asks.demands);
+        let claims = numbered.map(|(position, ask)| Claim {
             what: ask.request.to_string(),
             class: "tasks".to_owned(),
+            position: *position,
             is_whole: false,
         });
         let claims = claims.collect();
-        let placement = plan.place(&asks, Ledger::Free);
+        let placement = plan.place(&asks.demands, Ledger::Free);
         plan.accept(&placement, claims, Ledger::Free);
         for (at, count) in &placement.unplaced {
-            let Some(ask) = asks.get(*at) else { continue };
-            let what = ask.request.to_string();
+            let ask = &asks.demands[*at];
             let missing = Missing {
-                what,
+                what: ask.request.to_string(),
                 class: "tasks",
+                position: asks.positions[*at],
                 count: *count,
                 request: &ask.request,
                 launched: BTreeMap::new(),

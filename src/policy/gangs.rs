@@ -1,15 +1,13 @@
 //! Places pending placement groups, each whole or not at all.
 //!
 //! The strategies: STRICT_SPREAD bundles refuse a node that has a sibling; a STRICT_PACK group
-//! arrives as one summed bundle; PACK and SPREAD are packed alike, as Ray's own scheduler does
-//! (SPREAD asks for distinct nodes only where there are any, which is no reason to launch some).
+//! arrives as one summed bundle; PACK and SPREAD are packed alike, as Ray's own scheduler does,
+//! unless `spread` says otherwise.
 //! Groups with placement constraints go first, then large ones.
-
-use std::cmp::Reverse;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{GangRequest, Infeasible};
+use crate::model::{AntiAffinity, GangRequest, Infeasible, PlacementStrategy};
 use crate::placement::{Ledger, Placement};
 
 use super::explain::{Missing, report};
@@ -26,48 +24,79 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
 
 const CLASS: &str = "placement_group";
 
-/// Has no settings.
 #[derive(Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct Gangs {}
+struct Gangs {
+    /// Whether the bundles of a SPREAD group go to nodes of their own where that is possible,
+    /// new nodes included; else they are packed, as in Ray.
+    spread: bool,
+}
 
 impl Policy for Gangs {
     fn apply(&self, ctx: PolicyContext<'_>, plan: &mut Plan) {
+        let is_by_name = plan.pool().corrections().order;
         // A group without bundles has nothing left to place.
-        let pending = ctx
-            .snapshot
-            .gangs
-            .iter()
-            .filter(|gang| !gang.bundles.is_empty());
-        let mut gangs: Vec<&GangRequest> = pending.collect();
-        gangs.sort_by_key(|gang| {
-            (
-                Reverse((gang.constraint_count, gang.bundle_count)),
-                &gang.details,
-                &gang.bundles,
-            )
+        let pending = ctx.snapshot.gangs.iter().enumerate();
+        let mut gangs: Vec<(usize, &GangRequest)> = pending
+            .filter(|(_, gang)| !gang.bundles.is_empty())
+            .collect();
+        gangs.sort_by(|(_, a), (_, b)| {
+            let size = |gang: &GangRequest| (gang.constraint_count, gang.bundle_count);
+            let by_size = size(b).cmp(&size(a));
+            let by_name = || (&a.details, &a.bundles).cmp(&(&b.details, &b.bundles));
+            if is_by_name {
+                by_size.then_with(by_name)
+            } else {
+                by_size
+            }
         });
-        for gang in gangs {
-            let placement = plan.place(&gang.bundles, Ledger::Free);
+        for (position, gang) in gangs {
+            let placement = self.place(plan, gang);
             if placement.is_complete() {
                 let claim = Claim {
                     what: name(gang),
                     class: CLASS.to_owned(),
+                    position,
                     is_whole: true,
                 };
                 plan.accept(&placement, vec![claim; gang.bundles.len()], Ledger::Free);
             } else {
-                refuse(ctx, plan, gang, &placement);
+                refuse(ctx, plan, (position, gang), &placement);
             }
         }
     }
 }
 
-fn refuse(ctx: PolicyContext<'_>, plan: &mut Plan, gang: &GangRequest, placement: &Placement) {
+impl Gangs {
+    fn place(&self, plan: &mut Plan, gang: &GangRequest) -> Placement {
+        if self.spread && gang.strategy == PlacementStrategy::Spread {
+            let mut bundles = gang.bundles.clone();
+            let id = gang.details.split(':').next().unwrap_or_default();
+            for bundle in &mut bundles {
+                bundle.request.anti_affinity = Some(AntiAffinity {
+                    label_name: format!("_PG_{id}"),
+                    label_value: String::new(),
+                });
+            }
+            let placement = plan.place(&bundles, Ledger::Free);
+            if placement.is_complete() {
+                return placement;
+            }
+        }
+        plan.place(&gang.bundles, Ledger::Free)
+    }
+}
+
+fn refuse(
+    ctx: PolicyContext<'_>,
+    plan: &mut Plan,
+    (position, gang): (usize, &GangRequest),
+    placement: &Placement,
+) {
     let never = gang
         .bundles
         .iter()
-        .find(|bundle| !plan.pool().could_ever_fit(&bundle.request));
+        .find(|bundle| !plan.pool_mut().could_ever_fit(&bundle.request));
     let unplaced = placement
         .unplaced
         .first()
@@ -78,6 +107,7 @@ fn refuse(ctx: PolicyContext<'_>, plan: &mut Plan, gang: &GangRequest, placement
     let missing = Missing {
         what: name(gang),
         class: CLASS,
+        position,
         count: 1,
         request: &bundle.request,
         launched: placement.launched.clone(),

@@ -30,6 +30,7 @@ impl Default for GpuSparing {
 
 impl Policy for GpuSparing {
     fn apply(&self, _: PolicyContext<'_>, plan: &mut Plan) {
-        self.resources.clone_into(&mut plan.pool_mut().choice.spare);
+        self.resources
+            .clone_into(&mut plan.pool_mut().choice_mut().spare);
     }
 }

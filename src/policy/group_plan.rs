@@ -17,6 +17,8 @@ pub struct GroupPlan {
     pub(super) target: u32,
     pub(super) bounds: ReplicaBounds,
     pub(super) live: Vec<ReplicaState>,
+    /// Replicas that stay and are capacity.
+    alive: u32,
     pub(super) to_come: u32,
     pub(super) launched: u32,
     pub(super) removals: Vec<ReplicaRemoval>,
@@ -30,6 +32,7 @@ impl GroupPlan {
             from: group.replicas,
             target: group.replicas,
             bounds: group.bounds,
+            alive: alive(&census.live),
             live: census.live,
             to_come: census.to_come,
             launched: 0,
@@ -100,13 +103,31 @@ impl GroupPlan {
     /// Returns how many replicas are or will be capacity.
     #[must_use]
     pub fn capacity(&self) -> u32 {
-        let alive = self
-            .staying()
-            .filter(|replica| replica.health == ReplicaHealth::Capacity);
-        let alive = u32::try_from(alive.count()).unwrap_or(u32::MAX);
-        alive
+        self.alive
             .saturating_add(self.to_come)
             .saturating_add(self.launched)
+    }
+
+    /// Returns a live replica that stays, by name.
+    pub(super) fn staying_replica(&self, name: &ReplicaName) -> Option<&ReplicaState> {
+        if self.removed.contains(name) {
+            return None;
+        }
+        // Sorted by name, unless Ray's own order is kept.
+        let found = self.live.binary_search_by(|replica| replica.name.cmp(name));
+        match found.map(|at| self.live.get(at)) {
+            Ok(Some(replica)) => Some(replica),
+            _ => self.live.iter().find(|replica| replica.name == *name),
+        }
+    }
+
+    /// Takes a replica out of the draft.
+    pub(super) fn leave(&mut self, replica: &ReplicaState, removal: ReplicaRemoval) {
+        if replica.health == ReplicaHealth::Capacity {
+            self.alive = self.alive.saturating_sub(1);
+        }
+        self.removed.insert(replica.name.clone());
+        self.removals.push(removal);
     }
 
     pub(super) fn change(&mut self, policy: &str, code: &str, to: u32, detail: &str) {
@@ -145,6 +166,10 @@ impl GroupPlan {
             };
             let removal = self.removals.remove(at);
             self.removed.remove(&removal.replica);
+            let back = self.staying_replica(&removal.replica);
+            if back.is_some_and(|replica| replica.health == ReplicaHealth::Capacity) {
+                self.alive = self.alive.saturating_add(1);
+            }
             taken.push(removal);
         }
         taken
@@ -156,5 +181,13 @@ impl GroupPlan {
         self.reasons.clear();
         self.removals.clear();
         self.removed.clear();
+        self.alive = alive(&self.live);
     }
+}
+
+fn alive(replicas: &[ReplicaState]) -> u32 {
+    let alive = replicas
+        .iter()
+        .filter(|replica| replica.health == ReplicaHealth::Capacity);
+    u32::try_from(alive.count()).unwrap_or(u32::MAX)
 }

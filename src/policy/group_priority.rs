@@ -32,6 +32,6 @@ impl Default for GroupPriority {
 
 impl Policy for GroupPriority {
     fn apply(&self, _: PolicyContext<'_>, plan: &mut Plan) {
-        plan.pool_mut().choice.priority = self.rule;
+        plan.pool_mut().choice_mut().priority = self.rule;
     }
 }

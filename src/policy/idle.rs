@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     KeptIdle, Node, NodeKind, NodeStatus, RemovalCause, Timestamp, WorkerGroup, WorkerGroupName,
 };
-use crate::placement::{ReplicaHealth, ReplicaState};
+use crate::placement::{ReplicaHealth, ReplicaState, used_share};
 
 use super::{
     GroupPlan, HumanDuration, Plan, Policy, PolicyContext, PolicyEntry, Release, Stage, parse,
@@ -66,7 +66,7 @@ impl Policy for Idle {
             let Some(draft) = plan.group(&group.name) else {
                 continue;
             };
-            for replica in candidates(ctx, draft) {
+            for replica in candidates(ctx, plan, draft) {
                 self.judge(ctx, plan, (group, &needs), &replica);
             }
         }
@@ -102,8 +102,13 @@ impl Idle {
                 if plan.release(ctx, &group.name, release) {
                     return;
                 }
+                let code = if plan.is_cut() {
+                    "work_budget"
+                } else {
+                    "stale"
+                };
                 Stay {
-                    code: "stale".to_owned(),
+                    code: code.to_owned(),
                     until: None,
                 }
             }
@@ -167,7 +172,7 @@ impl Idle {
 }
 
 /// Returns the replicas with an idle host, longest idle first.
-fn candidates(ctx: PolicyContext<'_>, draft: &GroupPlan) -> Vec<ReplicaState> {
+fn candidates(ctx: PolicyContext<'_>, plan: &Plan, draft: &GroupPlan) -> Vec<ReplicaState> {
     let is_idle = |node: &Node| node.idle_since.is_some() && node.status == NodeStatus::Running;
     let mut candidates: Vec<ReplicaState> = draft
         .staying()
@@ -175,7 +180,22 @@ fn candidates(ctx: PolicyContext<'_>, draft: &GroupPlan) -> Vec<ReplicaState> {
         .filter(|replica| replica.nodes(ctx.snapshot).any(is_idle))
         .cloned()
         .collect();
-    candidates.sort_by_cached_key(|replica| (Reverse(idle_ms(ctx, replica)), replica.name.clone()));
+    if plan.pool().corrections().order {
+        candidates
+            .sort_by_cached_key(|replica| (Reverse(idle_ms(ctx, replica)), replica.name.clone()));
+        return candidates;
+    }
+    candidates.sort_by_key(|replica| {
+        replica
+            .hosts
+            .first()
+            .and_then(|at| plan.pool().place_of(*at))
+    });
+    let used = |replica: &ReplicaState| replica.nodes(ctx.snapshot).map(used_share).sum::<f64>();
+    candidates.sort_by(|a, b| {
+        let by_idle = idle_ms(ctx, b).cmp(&idle_ms(ctx, a));
+        by_idle.then_with(|| used(a).total_cmp(&used(b)))
+    });
     candidates
 }
 

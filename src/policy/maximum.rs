@@ -59,8 +59,25 @@ impl Maximum {
 
 impl Policy for Maximum {
     fn apply(&self, ctx: PolicyContext<'_>, plan: &mut Plan) {
+        let mut sorted = Vec::new();
         for name in plan.groups() {
-            plan.shrink_to_maximum(ctx, &name);
+            let ranked = plan.shrink_to_maximum(ctx, &name);
+            sorted.push(
+                ranked
+                    .into_iter()
+                    .flat_map(|replica| replica.hosts)
+                    .collect(),
+            );
+        }
+        let corrections = plan.pool().corrections();
+        if !corrections.order {
+            plan.list_by_group(ctx, &sorted);
+        }
+        if let Some(nodes_max) = self.nodes_max.filter(|_| !corrections.soft_cap) {
+            let ranked = plan.shrink_to_total(ctx, nodes_max);
+            if !ranked.is_empty() {
+                plan.list_by_group(ctx, &[ranked]);
+            }
         }
         plan.pool_mut().set_caps(self.caps());
     }

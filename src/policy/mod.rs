@@ -16,11 +16,15 @@ mod demand;
 mod explain;
 mod gangs;
 mod gpu_sparing;
+mod group_availability;
 mod group_plan;
 mod group_priority;
 mod idle;
+mod leaving;
 mod maximum;
 mod minimum;
+mod packing;
+mod pending_idle;
 mod plan;
 mod registry;
 mod running_first;
@@ -33,7 +37,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::{ClusterSnapshot, History, Timestamp};
 
 pub use group_plan::GroupPlan;
-pub use plan::{Claim, Plan, Release};
+pub use leaving::Release;
+pub use plan::{Claim, Plan};
 pub use registry::{PolicyEntry, Registry, policies};
 pub use settings::{HumanDuration, parse, schema_of, value_of};
 

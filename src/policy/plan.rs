@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    GroupDecision, Hold, Infeasible, KeptIdle, PodName, RemovalCause, ReplicaName, ReplicaRemoval,
-    ResourceDemand, ScaleDecision, Timestamp, Unserved, WorkerGroupName,
+    GroupDecision, Hold, Infeasible, KeptIdle, PodName, ResizeRequest, ResourceDemand,
+    ScaleDecision, Timestamp, Unserved, WorkerGroupName,
 };
-use crate::placement::{GroupCensus, Ledger, Origin, Placement, Pool, live_replicas, victims};
+use crate::placement::{
+    Corrections, Facts, GroupCensus, Ledger, Origin, Placement, Pool, live_replicas,
+};
 
 use super::{GroupPlan, PolicyContext};
 
@@ -17,6 +19,8 @@ pub struct Claim {
     pub what: String,
     /// `tasks`, `placement_group` or `request_resources`.
     pub class: String,
+    /// Where it stands in the snapshot.
+    pub position: usize,
     /// Whether it counts as one however many requests it has.
     pub is_whole: bool,
 }
@@ -24,21 +28,23 @@ pub struct Claim {
 /// Holds the draft of a decision.
 #[derive(Debug)]
 pub struct Plan {
-    author: String,
-    groups: Vec<GroupPlan>,
-    names: Vec<WorkerGroupName>,
-    index: BTreeMap<WorkerGroupName, usize>,
-    pool: Pool,
+    pub(super) author: String,
+    pub(super) groups: Vec<GroupPlan>,
+    pub(super) names: Vec<WorkerGroupName>,
+    pub(super) index: BTreeMap<WorkerGroupName, usize>,
+    pub(super) pool: Pool,
     claims: Vec<Claim>,
-    may_remove: bool,
+    pub(super) may_remove: bool,
+    /// Whether the launches of this draft are those of one placement without a tie.
+    is_plain: bool,
     decision: ScaleDecision,
 }
 
 impl Plan {
     /// Returns a draft that changes nothing but what repairs `replicas`.
     #[must_use]
-    pub fn new(ctx: PolicyContext<'_>) -> Self {
-        let mut live = live_replicas(ctx.snapshot, ctx.history);
+    pub fn new(ctx: PolicyContext<'_>, corrections: Corrections) -> Self {
+        let mut live = live_replicas(ctx.snapshot, ctx.history, &corrections);
         let census: Vec<GroupCensus> = ctx
             .snapshot
             .groups
@@ -46,7 +52,12 @@ impl Plan {
             .map(|group| GroupCensus::of(group, live.remove(&group.name).unwrap_or_default()))
             .collect();
         let others: Vec<_> = live.into_values().flatten().collect();
-        let pool = Pool::new(ctx.snapshot, ctx.history, &census, &others);
+        let facts = Facts {
+            snapshot: ctx.snapshot,
+            history: ctx.history,
+            corrections,
+        };
+        let pool = Pool::new(facts, &census, &others);
         let names: Vec<_> = ctx
             .snapshot
             .groups
@@ -64,6 +75,7 @@ impl Plan {
             pool,
             claims: Vec::new(),
             may_remove: true,
+            is_plain: true,
             decision: ScaleDecision::default(),
         };
         (0..plan.groups.len()).for_each(|at| plan.update_room(at));
@@ -141,6 +153,7 @@ impl Plan {
     }
 
     fn launch_at(&mut self, at: usize, replicas: u32, code: &str) -> u32 {
+        self.is_plain = false;
         self.pool.add(at, u64::from(replicas), Origin::Launch);
         self.grow(at, replicas, code, "");
         replicas
@@ -155,70 +168,16 @@ impl Plan {
         self.update_room(at);
     }
 
-    fn update_room(&mut self, at: usize) {
+    pub(super) fn update_room(&mut self, at: usize) {
         if let Some(group) = self.groups.get(at) {
-            self.pool
-                .set_room(at, group.bounds.max.saturating_sub(group.target));
-        }
-    }
-
-    /// Gives a replica up and names its pods; returns whether it was there and may go.
-    pub fn release(
-        &mut self,
-        ctx: PolicyContext<'_>,
-        name: &WorkerGroupName,
-        removal: Release<'_>,
-    ) -> bool {
-        let Some(at) = self.index.get(name).copied().filter(|_| self.may_remove) else {
-            return false;
-        };
-        let Some(group) = self.groups.get_mut(at) else {
-            return false;
-        };
-        let Some(replica) = group
-            .staying()
-            .find(|replica| replica.name == *removal.replica)
-        else {
-            return false;
-        };
-        let hosts = replica.hosts.clone();
-        let pods = replica
-            .nodes(ctx.snapshot)
-            .map(|node| node.name.clone())
-            .collect();
-        group.removed.insert(removal.replica.clone());
-        group.removals.push(ReplicaRemoval {
-            replica: removal.replica.clone(),
-            pods,
-            cause: removal.cause,
-            idle_ms: removal.idle_ms,
-        });
-        let to = group.target.saturating_sub(1);
-        group.change(&self.author, removal.code, to, removal.replica.as_str());
-        self.pool.remove_nodes(&hosts);
-        self.update_room(at);
-        true
-    }
-
-    /// Names victims until a group is at its maximum.
-    pub(crate) fn shrink_to_maximum(&mut self, ctx: PolicyContext<'_>, name: &WorkerGroupName) {
-        let Some(group) = self.group(name) else {
-            return;
-        };
-        let excess = group.target.saturating_sub(group.bounds.max);
-        let staying: Vec<_> = group.staying().cloned().collect();
-        let count = usize::try_from(excess).unwrap_or(usize::MAX);
-        for at in victims(ctx.snapshot, &staying, count, ctx.now) {
-            if let Some(replica) = staying.get(at) {
-                let (cause, code) = (RemovalCause::AboveMax, "above_maximum");
-                let release = Release {
-                    replica: &replica.name,
-                    cause,
-                    code,
-                    idle_ms: 0,
-                };
-                self.release(ctx, name, release);
+            let mut taken = group.target;
+            if !self.pool.corrections().leaving {
+                // In Ray a node that is to be removed still counts.
+                taken =
+                    taken.saturating_add(u32::try_from(group.removals.len()).unwrap_or(u32::MAX));
             }
+            self.pool
+                .set_room(at, group.bounds.max.saturating_sub(taken));
         }
     }
 
@@ -258,6 +217,7 @@ impl Plan {
 
     /// Withdraws up to `replicas` launches of this draft and reports what they were for.
     pub fn withdraw(&mut self, name: &WorkerGroupName, replicas: u32, code: &str) {
+        self.is_plain = false;
         let Some(at) = self.index.get(name).copied() else {
             return;
         };
@@ -280,11 +240,13 @@ impl Plan {
         for (claim, count) in counts {
             if let Some(claim) = self.claims.get(claim).cloned() {
                 let count = if claim.is_whole { 1 } else { count };
-                let (what, class, code) = (claim.what, claim.class, code.to_owned());
+                let (what, class, position) = (claim.what, claim.class, claim.position);
+                let code = code.to_owned();
                 let detail = format!("{name}: held back by {}", self.author);
                 self.unserved(Unserved {
                     what,
                     class,
+                    position,
                     count,
                     code,
                     detail,
@@ -295,9 +257,12 @@ impl Plan {
     }
 
     /// Finds places for requests; nothing happens until [`Plan::accept`].
-    #[must_use]
-    pub fn place(&self, asks: &[ResourceDemand], ledger: Ledger) -> Placement {
-        self.pool.place(asks, ledger)
+    pub fn place(&mut self, asks: &[ResourceDemand], ledger: Ledger) -> Placement {
+        let placement = self.pool.place(asks, ledger);
+        self.decision.is_cut |= placement.is_cut;
+        // What is idle now may be needed by what was not looked at.
+        self.may_remove &= !placement.is_cut;
+        placement
     }
 
     /// Takes a placement over; `claims` holds what each ask is, and the code of launches is its class.
@@ -308,40 +273,32 @@ impl Plan {
         let first = self.claims.len();
         let ids: Vec<usize> = (first..first.saturating_add(claims.len())).collect();
         self.claims.extend(claims);
+        if !placement.launched.is_empty() {
+            // With no node on its way before, the new ones are all that comes after those that run.
+            self.is_plain &=
+                placement.is_plain && self.pool.is_running_first() && !self.pool.has_starting();
+        }
         self.pool.commit(placement, &ids, ledger);
         for (at, replicas) in &placement.launched {
             let replicas = u32::try_from(*replicas).unwrap_or(u32::MAX);
-            let detail = self.purpose(*at, first);
+            let detail = self.purpose(&placement.served_by(*at), first);
             self.grow(*at, replicas, &code, &detail);
         }
     }
 
-    /// Returns what new nodes of a group are for, counting claims from `first` on.
-    fn purpose(&self, at: usize, first: usize) -> String {
-        let mut counts: BTreeMap<usize, u64> = BTreeMap::new();
-        let own = |slot: &&crate::placement::Slot| {
-            slot.group == Some(at) && slot.origin == Origin::Launch
-        };
-        for slot in self.pool.slots().iter().rev().filter(own) {
-            for (claim, each) in slot.uses.iter().filter(|(claim, _)| *claim >= first) {
-                let sum = counts.entry(*claim).or_default();
-                *sum = sum.saturating_add(each.saturating_mul(slot.count));
-            }
-        }
-        let parts: Vec<String> = counts
-            .iter()
-            .take(3)
-            .filter_map(|(claim, count)| {
-                let claim = self.claims.get(*claim)?;
-                let is_one = claim.is_whole;
-                Some(if is_one {
-                    claim.what.clone()
-                } else {
-                    format!("{count} x {}", claim.what)
-                })
+    /// Returns what new nodes of a group are for.
+    fn purpose(&self, served: &BTreeMap<usize, u64>, first: usize) -> String {
+        let part = |(ask, count): (&usize, &u64)| {
+            let claim = self.claims.get(first.saturating_add(*ask))?;
+            Some(if claim.is_whole {
+                claim.what.clone()
+            } else {
+                format!("{count} x {}", claim.what)
             })
-            .collect();
-        let more = if counts.len() > 3 { ", ..." } else { "" };
+        };
+        let mut parts: Vec<String> = served.iter().take(3).filter_map(part).collect();
+        parts.dedup();
+        let more = if served.len() > 3 { ", ..." } else { "" };
         format!("{}{more}", parts.join(", "))
     }
 
@@ -374,6 +331,29 @@ impl Plan {
         self.decision.kept_idle.push(kept);
     }
 
+    /// Remembers since when how many starting replicas of a group have been superfluous.
+    pub fn remember_unneeded(&mut self, name: &WorkerGroupName, since: Vec<Timestamp>) {
+        if !since.is_empty() {
+            self.decision.unneeded_since.insert(name.clone(), since);
+        }
+    }
+
+    /// Asks for pods to be resized in place.
+    pub fn resize(&mut self, resizes: Vec<ResizeRequest>) {
+        self.decision.resizes = resizes;
+    }
+
+    /// Returns whether the launches of this draft are chosen again when they are there.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    /// Returns whether the work budget ended before all demand was looked at.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.decision.is_cut
+    }
+
     /// Reports something that is left alone on purpose.
     pub fn hold(&mut self, hold: Hold) {
         self.decision.holds.push(hold);
@@ -397,6 +377,14 @@ impl Plan {
         mut forget: BTreeMap<WorkerGroupName, Vec<PodName>>,
     ) -> ScaleDecision {
         let mut decision = self.decision;
+        decision.steps = self.pool.steps();
+        if decision.is_cut {
+            decision.holds.push(Hold {
+                group: None,
+                code: "work_budget".to_owned(),
+                detail: "demand was left for the next pass".to_owned(),
+            });
+        }
         for (name, mut group) in self.names.into_iter().zip(self.groups) {
             if group.target == group.from && group.removals.is_empty() {
                 // Raised and taken back: nothing changes, so that there is nothing to explain.
@@ -424,17 +412,4 @@ impl Plan {
         decision.holds.dedup();
         decision
     }
-}
-
-/// Says which replica goes and why.
-#[derive(Debug, Clone, Copy)]
-pub struct Release<'a> {
-    /// The replica.
-    pub replica: &'a ReplicaName,
-    /// How it is ended.
-    pub cause: RemovalCause,
-    /// A stable word for the reason.
-    pub code: &'a str,
-    /// How long it has been idle, in milliseconds.
-    pub idle_ms: u64,
 }

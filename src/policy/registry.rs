@@ -4,8 +4,8 @@ use schemars::Schema;
 use serde_json::Value;
 
 use super::{
-    Policy, Stage, constraint, demand, gangs, gpu_sparing, group_priority, idle, maximum, minimum,
-    running_first, stopped, upscaling_mode,
+    Policy, Stage, constraint, demand, gangs, gpu_sparing, group_availability, group_priority,
+    idle, maximum, minimum, packing, pending_idle, running_first, stopped, upscaling_mode,
 };
 
 /// Describes a policy: everything but what it does.
@@ -28,6 +28,8 @@ pub struct PolicyEntry {
 /// All policies of this crate, in the order of the default chain.
 static BUILT_IN: &[PolicyEntry] = &[
     group_priority::ENTRY,
+    group_availability::ENTRY,
+    packing::ENTRY,
     gpu_sparing::ENTRY,
     running_first::ENTRY,
     stopped::ENTRY,
@@ -37,6 +39,7 @@ static BUILT_IN: &[PolicyEntry] = &[
     gangs::ENTRY,
     demand::ENTRY,
     upscaling_mode::ENTRY,
+    pending_idle::ENTRY,
     idle::ENTRY,
 ];
 

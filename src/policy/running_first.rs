@@ -24,6 +24,6 @@ struct RunningFirst {}
 
 impl Policy for RunningFirst {
     fn apply(&self, _: PolicyContext<'_>, plan: &mut Plan) {
-        plan.pool_mut().choice.is_running_first = true;
+        plan.pool_mut().choice_mut().is_running_first = true;
     }
 }

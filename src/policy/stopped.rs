@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{KeptIdle, Node, NodeStatus, RemovalCause, Timestamp, WorkerGroupName};
-use crate::placement::{ReplicaHealth, ReplicaState, is_gone};
+use crate::placement::{Corrections, ReplicaHealth, ReplicaState, is_gone};
 
 use super::{
     HumanDuration, Plan, Policy, PolicyContext, PolicyEntry, Release, Stage, parse, schema_of,
@@ -101,7 +101,8 @@ impl Stopped {
 
     fn verdict(&self, ctx: PolicyContext<'_>, replica: &ReplicaState) -> Verdict {
         let nodes = || replica.nodes(ctx.snapshot);
-        let gone = nodes().filter(|node| is_gone(node, ctx.history));
+        let all = Corrections::default();
+        let gone = nodes().filter(|node| is_gone(node, ctx.history, &all));
         let mut until: Option<Timestamp> = None;
         for node in gone {
             if let Some(at) = self.confirmed_at(ctx, node) {
@@ -116,7 +117,7 @@ impl Stopped {
             return Verdict::Stays(until);
         }
         let mut rest = nodes()
-            .filter(|node| !is_gone(node, ctx.history))
+            .filter(|node| !is_gone(node, ctx.history, &all))
             .peekable();
         if rest.peek().is_none() {
             return Verdict::Goes(RemovalCause::Stopped);

@@ -120,6 +120,7 @@ fn removals(pass: &PassReport<'_>) -> Vec<DriverMessage> {
         let cause = match cause {
             RemovalCause::Idle => "idle",
             RemovalCause::AboveMax => "max number of worker nodes per type reached",
+            RemovalCause::AboveTotal => "max number of worker nodes reached",
             RemovalCause::Stopped => "stopped",
         };
         DriverMessage::new(

@@ -295,6 +295,7 @@ pub(super) const fn cause_label(cause: RemovalCause) -> &'static str {
     match cause {
         RemovalCause::Idle => "idle",
         RemovalCause::AboveMax => "above_max",
+        RemovalCause::AboveTotal => "above_total",
         RemovalCause::Stopped => "stopped",
     }
 }

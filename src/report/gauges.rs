@@ -286,7 +286,7 @@ fn shape_class(resources: &ResourceMap) -> &'static str {
 
 const fn status_label(status: NodeStatus) -> &'static str {
     match status {
-        NodeStatus::Starting => "starting",
+        NodeStatus::Queued | NodeStatus::Requested | NodeStatus::Starting => "starting",
         NodeStatus::Running => "running",
         NodeStatus::Draining => "draining",
         NodeStatus::Stopped => "stopped",

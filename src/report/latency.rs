@@ -280,6 +280,7 @@ mod tests {
         let unserved = Unserved {
             what: "{CPU: 4}".to_owned(),
             class: "tasks".to_owned(),
+            position: 0,
             count: 1,
             code: "at_maximum".to_owned(),
             detail: String::new(),

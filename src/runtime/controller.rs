@@ -14,6 +14,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::backoff::Backoff;
+use super::work_budget::WorkBudget;
 use crate::act::{ActError, Applied, NextStep, PatchOutcome, Refusal};
 use crate::clock::Clock;
 use crate::config::{self, Config, Scaling};
@@ -158,6 +159,7 @@ pub struct Controller<O, A, R> {
     failures: u32,
     quiet_until: Option<Timestamp>,
     wake_at: Option<Timestamp>,
+    work_budget: WorkBudget,
 }
 
 /// After a failed patch: soon, because demand waits; at most half a minute, because the API server
@@ -190,6 +192,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             failures: 0,
             quiet_until: None,
             wake_at: None,
+            work_budget: WorkBudget::default(),
         }
     }
 
@@ -244,7 +247,12 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             return;
         };
         let before_decide = self.clock.precise_ms();
-        let decision = settings.engine.decide(snapshot, &self.history, started_at);
+        let steps = self.work_budget.steps();
+        let engine = &settings.engine;
+        let decision = engine.decide_within(snapshot, &self.history, started_at, steps);
+        let decided_ms = self.clock.precise_ms() - before_decide;
+        self.work_budget.learn(decision.steps, decided_ms);
+        self.history.absorb(&Input::Decided(&decision), started_at);
         let violations = check(snapshot, &self.history, &decision);
         let before_act = self.clock.precise_ms();
         let write_hold = self.write_hold(snapshot, &settings, &violations, started_at);

@@ -14,6 +14,7 @@ pub mod shutdown;
 mod sidecar;
 pub mod supervisor;
 pub mod telemetry;
+mod work_budget;
 
 pub use inside::{Inside, InsideParts};
 pub use network::{InProcessKube, InProcessRay, Network};

@@ -108,6 +108,7 @@ pub(super) fn decision() -> ScaleDecision {
         unserved: vec![Unserved {
             what: "{GPU: 1}".to_owned(),
             class: "tasks".to_owned(),
+            position: 0,
             count: 1,
             code: "at_maximum".to_owned(),
             detail: String::new(),

@@ -52,7 +52,7 @@ pub struct NodeCounts {
 impl NodeCounts {
     fn count(&mut self, node: &Node) {
         let place = match node.status {
-            NodeStatus::Starting => &mut self.starting,
+            NodeStatus::Queued | NodeStatus::Requested | NodeStatus::Starting => &mut self.starting,
             NodeStatus::Running => &mut self.running,
             NodeStatus::Draining | NodeStatus::Stopped => &mut self.draining,
             NodeStatus::Deleting | NodeStatus::Terminating => &mut self.leaving,

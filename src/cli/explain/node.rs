@@ -79,6 +79,9 @@ fn answer(pass: &LastPass, node: &Node) -> (&'static str, String) {
     let created = created.map_or_else(String::new, |age| format!(" for {age}"));
     match node.status {
         NodeStatus::Running => running(pass, node),
+        NodeStatus::Queued | NodeStatus::Requested => {
+            ("starting", "it was asked for and has no pod yet".to_owned())
+        }
         NodeStatus::Starting => {
             let reason = match node.waiting_reason.as_str() {
                 "" => "Kubernetes gives no reason".to_owned(),
@@ -124,6 +127,7 @@ fn running(pass: &LastPass, node: &Node) -> (&'static str, String) {
         let cause = match removal.cause {
             RemovalCause::Idle => format!("idle for {}", age(removal.idle_ms)),
             RemovalCause::AboveMax => "more replicas than maxReplicas allows".to_owned(),
+            RemovalCause::AboveTotal => "more nodes than the cap over all groups".to_owned(),
             RemovalCause::Stopped => "the raylets of its replica are gone".to_owned(),
         };
         let text = format!(

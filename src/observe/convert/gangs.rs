@@ -1,6 +1,6 @@
 //! Placement groups as Ray sends them: where the bundles stand, and which of them are one.
 
-use super::{Problems, merged, request};
+use super::{Problems, in_order, request};
 use crate::model::{GangRequest, PlacementStrategy, ResourceDemand, ResourceRequest};
 use crate::wire::gcs::ray::rpc::autoscaler as wire;
 
@@ -39,13 +39,13 @@ pub(super) fn gang_request(
     Some(GangRequest {
         details: gang.details.clone(),
         strategy,
-        bundles: merged(
+        bundles: in_order(
             bundles
                 .into_iter()
                 .map(|request| ResourceDemand { request, count: 1 }),
         ),
         constraint_count: u64::try_from(constraints).unwrap_or(u64::MAX),
-        bundle_count: u64::try_from(wire_bundles.len()).unwrap_or(u64::MAX),
+        bundle_count: u64::try_from(gang.requests.len()).unwrap_or(u64::MAX),
     })
 }
 

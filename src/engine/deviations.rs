@@ -1,0 +1,138 @@
+//! Where decisions differ from those of Ray's own scheduler, all of it in one table.
+//!
+//! `family` names the cases in which the difference shows; the comparison with Ray accepts a
+//! difference in no other family. A deviation of the profile `ray` is one that cannot be switched
+//! off; the others are corrections, off in that profile.
+
+use super::Profile;
+
+/// Says where, how and why a decision differs from Ray's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deviation {
+    /// A stable word; cases of a comparison carry it in their name.
+    pub family: &'static str,
+    /// The profile closest to Ray that has it.
+    pub profile: Profile,
+    /// What Ray's scheduler does.
+    pub ray: &'static str,
+    /// What is done here.
+    pub ours: &'static str,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// All of them.
+pub const DEVIATIONS: &[Deviation] = &[
+    Deviation {
+        family: "float_edge",
+        profile: Profile::Ray,
+        ray: "subtracts binary floats: 20 tasks of 0.2 CPU do not fit a node with 4",
+        ours: "counts in 1/10 000",
+        why: "Ray's raylets count like that, so that the tasks do run on the node",
+    },
+    Deviation {
+        family: "hostile_removed_group",
+        profile: Profile::Ray,
+        ray: "fails while a node of a group runs that the RayCluster no longer has",
+        ours: "such a node takes demand and is left alone",
+        why: "one stray pod must not stop all groups",
+    },
+    Deviation {
+        family: "hostile_avail_gt_total",
+        profile: Profile::Ray,
+        ray: "fails when more of a resource is available than there is",
+        ours: "decides with what is said to be available",
+        why: "a raylet that is being resized says such things for a moment",
+    },
+    Deviation {
+        family: "hostile_two_constraints",
+        profile: Profile::Ray,
+        ray: "fails on more than one cluster constraint",
+        ours: "takes them together",
+        why: "the protocol allows several",
+    },
+    Deviation {
+        family: "min_over_global",
+        profile: Profile::Ray,
+        ray: "with minima above the maximum of all groups, removes nodes that it has only planned",
+        ours: "a minimum is kept, and no planned node is removed",
+        why: "KubeRay's operator creates the minimum whatever anybody decides",
+    },
+    Deviation {
+        family: "outdated",
+        profile: Profile::Ray,
+        ray: "removes nodes whose launch configuration has changed, unless told not to",
+        ours: "never does",
+        why: "on KubeRay Ray is told not to",
+    },
+    Deviation {
+        family: "draining",
+        profile: Profile::Default,
+        ray: "takes a node that was told to drain for an empty one, and counts it towards the minimum",
+        ours: "it is no capacity and counts nowhere",
+        why: "its raylet takes no more work, and its replacement would come late",
+    },
+    Deviation {
+        family: "leaving",
+        profile: Profile::Default,
+        ray: "places demand on nodes that it removes in the same decision",
+        ours: "they take none",
+        why: "the demand would wait for the next decision",
+    },
+    Deviation {
+        family: "partial_constraint",
+        profile: Profile::Default,
+        ray: "launches nothing for a request_resources that the maxima do not allow as a whole",
+        ours: "launches what they allow, keeps what serves it, and reports the rest",
+        why: "a lower bound is better kept in part than not at all",
+    },
+    Deviation {
+        family: "group_shapes",
+        profile: Profile::Default,
+        ray: "reports tasks inside of a placed placement group as infeasible demand",
+        ours: "they are no demand",
+        why: "no new node can ever offer their resources",
+    },
+    Deviation {
+        family: "order",
+        profile: Profile::Default,
+        ray: "settles ties by the order in which nodes and requests are listed",
+        ours: "settles them by names; the order of groups counts as in Ray",
+        why: "the same cluster gets the same decision",
+    },
+    Deviation {
+        family: "soft_cap",
+        profile: Profile::Default,
+        ray: "removes nodes above the maximum of all groups",
+        ours: "a cap over all groups stops growth only",
+        why: "each group has its own maximum as an order; busy nodes are not ended for a sum",
+    },
+    Deviation {
+        family: "accelerators",
+        profile: Profile::Default,
+        ray: "spares nodes with GPUs only",
+        ours: "spares nodes with GPUs and TPUs; the policy gpu_sparing takes any resource",
+        why: "other accelerators are as dear",
+    },
+    Deviation {
+        family: "running_first",
+        profile: Profile::Default,
+        ray: "treats nodes that run and nodes that start alike",
+        ours: "places on nodes that run first",
+        why: "a plan stays what it was while its nodes start",
+    },
+    Deviation {
+        family: "stopped",
+        profile: Profile::Default,
+        ray: "leaves it to its reconciler to end pods whose raylets are gone",
+        ours: "the decision names them, and launches for a minimum they no longer fill",
+        why: "there is one place where replicas are decided",
+    },
+    Deviation {
+        family: "settled",
+        profile: Profile::Default,
+        ray: "decides once, and corrects itself in later rounds",
+        ours: "decides again until nothing changes",
+        why: "one patch instead of two, and growth and victims of a group together",
+    },
+];

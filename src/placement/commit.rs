@@ -1,0 +1,309 @@
+//! Changes of the pool: placements that are taken over, nodes that come and go, caps.
+
+use super::caps::{Caps, Usage};
+use super::lineup::Entry;
+use super::place::Placement;
+use super::pool::{Ledger, Origin, Pool, Slot};
+use super::shape::index;
+
+impl Pool {
+    /// Takes a placement over; `claims` says for each ask what the nodes are used for.
+    ///
+    /// As in Ray the nodes that were picked come first from now on, then the others, then new ones.
+    pub fn commit(&mut self, placement: &Placement, claims: &[usize], ledger: Ledger) {
+        let mut lineup = self.take_lineup(ledger);
+        self.lineups = [None, None];
+        let picks = i64::try_from(placement.picks.len()).unwrap_or(i64::MAX);
+        let mut key = self.first - picks;
+        self.first = key - 1;
+        let mut moved = Vec::with_capacity(placement.picks.len());
+        for pick in &placement.picks {
+            lineup.pop(pick.class, pick.nodes);
+            let (slot, is_part) = (pick.slot, self.slots[pick.slot].count > pick.nodes);
+            let state = &self.states[index(pick.class)];
+            let after = state.after(&pick.fill, &placement.shapes, self.terrain());
+            let class = self.intern(after);
+            let slot = if is_part {
+                self.split(slot, pick.nodes)
+            } else {
+                slot
+            };
+            key += 1;
+            let held = &mut self.slots[slot];
+            held.key = key;
+            held.hold(class, ledger, placement.uses(&pick.fill, claims));
+            let count = held.count;
+            moved.push((class, Entry { key, slot, count }));
+        }
+        for (class, entry) in moved.into_iter().rev() {
+            lineup.push_front(class, entry);
+        }
+        let first_new = self.slots.len();
+        for fresh in &placement.fresh {
+            let before = self.slots.len();
+            let plain = (fresh.class, fresh.class);
+            self.push((Some(fresh.group), Origin::Launch), plain, fresh.nodes);
+            if self.slots.len() == before {
+                continue;
+            }
+            let mut class = fresh.class;
+            if let Some(fill) = &fresh.fill {
+                let after =
+                    self.states[index(class)].after(fill, &placement.shapes, self.terrain());
+                class = self.intern(after);
+                self.slots[before].hold(class, ledger, placement.uses(fill, claims));
+            }
+            let slot = &self.slots[before];
+            lineup.push_back(
+                class,
+                Entry {
+                    key: slot.key,
+                    slot: before,
+                    count: slot.count,
+                },
+            );
+        }
+        if placement.resized.is_empty() {
+            self.put_lineup(ledger, lineup);
+        } else {
+            self.commit_resized(placement, claims, (ledger, first_new));
+        }
+        if !placement.launched.is_empty() {
+            self.explained.clear();
+        }
+    }
+
+    /// Moves the nodes that were resized, and those that could have been, behind the others.
+    fn commit_resized(
+        &mut self,
+        placement: &Placement,
+        claims: &[usize],
+        (ledger, first_new): (Ledger, usize),
+    ) {
+        let mut moved: Vec<usize> = placement
+            .resized
+            .iter()
+            .map(|resized| resized.slot)
+            .collect();
+        let class = |slot: usize| self.slots[slot].class(ledger);
+        let can_grow = |slot: usize| self.states[index(class(slot))].grows_to.is_some();
+        let mut left: Vec<usize> = (0..first_new)
+            .filter(|at| can_grow(*at) && !moved.contains(at))
+            .collect();
+        left.sort_by_key(|at| self.slots[*at].key);
+        moved.extend(left);
+        for resized in &placement.resized {
+            let other = match ledger {
+                Ledger::Free => Ledger::Whole,
+                Ledger::Whole => Ledger::Free,
+            };
+            let size = self.states[index(self.slots[resized.slot].class(ledger))].grows_to;
+            let mut after = self.states[index(self.slots[resized.slot].class(other))]
+                .as_ref()
+                .clone();
+            if let Some(size) = size {
+                after = self.grown(&after, size);
+            }
+            let class = self.intern(after);
+            self.slots[resized.slot].hold(class, other, Vec::new());
+            let class = self.intern(resized.after.clone());
+            self.slots[resized.slot].hold(class, ledger, placement.uses(&resized.fill, claims));
+            if let Origin::Node(at) = self.slots[resized.slot].origin {
+                self.resized.push(at);
+            }
+        }
+        // New nodes stay behind them.
+        moved.extend(first_new..self.slots.len());
+        for slot in moved {
+            self.slots[slot].key = self.last;
+            self.last += 1;
+        }
+        self.lineups = [None, None];
+    }
+
+    /// Makes `nodes` nodes of a slot a slot of their own.
+    fn split(&mut self, slot: usize, nodes: u64) -> usize {
+        let source = &mut self.slots[slot];
+        source.count -= nodes;
+        let part = Slot {
+            count: nodes,
+            ..source.clone()
+        };
+        self.slots.push(part);
+        self.slots.len() - 1
+    }
+
+    /// Adds `replicas` replicas with nothing on them.
+    pub(crate) fn add(&mut self, group: usize, replicas: u64, origin: Origin) {
+        let Some(template) = self.templates.get(group) else {
+            return;
+        };
+        for (class, count) in template.kinds.clone() {
+            let before = self.slots.len();
+            self.push(
+                (Some(group), origin),
+                (class, class),
+                count.saturating_mul(replicas),
+            );
+            if !self.corrections.order && origin == Origin::Launch && self.slots.len() > before {
+                // What the minimum asks for stands before all others in Ray's list.
+                self.slots[before].key -= i64::MAX / 2;
+            }
+        }
+        self.lineups = [None, None];
+        self.explained.clear();
+    }
+
+    /// Takes nodes that are going to be removed out of the pool.
+    pub(crate) fn remove_nodes(&mut self, nodes: &[usize]) {
+        for at in nodes {
+            if let (Some(group), Some(usage)) = (self.outside.remove(at), &mut self.usage)
+                && let Some(total) = self.templates[group].any_total()
+            {
+                usage.remove(total.iter(), 1);
+            }
+            let Some(slot) = self.slot_of(*at) else {
+                continue;
+            };
+            if !self.corrections.leaving || self.slots[slot].count == 0 {
+                continue;
+            }
+            self.slots[slot].count = 0;
+            let class = self.slots[slot].whole;
+            self.take_from_usage(class, 1);
+            self.lineups = [None, None];
+        }
+    }
+
+    fn take_from_usage(&mut self, class: u32, nodes: u64) {
+        let outfit = self.outfits.get(self.states[index(class)].outfit);
+        if let Some(usage) = &mut self.usage {
+            usage.remove(outfit.registered(), nodes);
+        }
+    }
+
+    /// Takes `nodes` nodes of a group and an origin out, the last first; returns what was on them.
+    pub(crate) fn withdraw(
+        &mut self,
+        group: usize,
+        origin: Origin,
+        nodes: u64,
+    ) -> Vec<(usize, u64)> {
+        let mut left = nodes;
+        let mut uses = Vec::new();
+        for at in (0..self.slots.len()).rev() {
+            let slot = &mut self.slots[at];
+            if left == 0 || slot.group != Some(group) || slot.origin != origin {
+                continue;
+            }
+            let count = slot.count.min(left);
+            left -= count;
+            slot.count -= count;
+            if count > 0 {
+                let each = slot.uses.iter();
+                uses.extend(each.map(|(claim, each)| (*claim, each.saturating_mul(count))));
+            }
+            let class = slot.whole;
+            self.take_from_usage(class, count);
+        }
+        self.lineups = [None, None];
+        self.explained.clear();
+        uses
+    }
+
+    /// Sets the caps over all groups.
+    pub fn set_caps(&mut self, caps: Caps) {
+        self.explained.clear();
+        self.usage = None;
+        if !caps.is_set() {
+            return;
+        }
+        let mut usage = Usage::new(caps);
+        for slot in self
+            .slots
+            .iter()
+            .filter(|slot| slot.count > 0 && !slot.is_head)
+        {
+            usage.add(self.outfit_of(slot.whole).registered(), slot.count);
+        }
+        for group in self.outside.values() {
+            if let Some(total) = self.templates[*group].any_total() {
+                usage.add(total.iter(), 1);
+            }
+        }
+        self.usage = Some(usage);
+    }
+
+    pub(crate) fn set_room(&mut self, group: usize, replicas: u32) {
+        self.explained.clear();
+        if let Some(template) = self.templates.get_mut(group) {
+            template.room = u64::from(replicas);
+        }
+    }
+
+    /// Returns how many replicas a group may still grow by.
+    #[must_use]
+    pub fn room(&self, group: usize) -> u64 {
+        let Some(template) = self.templates.get(group) else {
+            return 0;
+        };
+        let usage = self.usage.as_ref();
+        template
+            .room
+            .min(usage.map_or(u64::MAX, |usage| usage.room(&template.totals)))
+    }
+
+    /// Puts the nodes into the order that Ray's list has once the maxima are enforced: those that
+    /// leave first, then group by group in the order of their first nodes.
+    ///
+    /// `sorted` has, for groups and for all of them, the nodes in the order of victims where Ray
+    /// has sorted them: only there, and the head comes last.
+    pub(crate) fn list_by_group(&mut self, leaving: &[usize], sorted: &[Vec<usize>]) {
+        let mut order: Vec<usize> = (0..self.slots.len())
+            .filter(|at| self.slots[*at].count > 0)
+            .collect();
+        order.sort_by_key(|at| self.slots[*at].key);
+        let slot_of = |at: &usize| self.slot_of(*at);
+        let leaving: Vec<usize> = leaving.iter().filter_map(slot_of).collect();
+        order.retain(|slot| !leaving.contains(slot));
+        let mut groups: Vec<(Option<usize>, Vec<usize>)> = Vec::new();
+        for slot in order {
+            let group = self.slots[slot].group;
+            match groups.iter_mut().find(|(other, _)| *other == group) {
+                Some((_, slots)) => slots.push(slot),
+                None => groups.push((group, vec![slot])),
+            }
+        }
+        let mut order: Vec<usize> = groups.into_iter().flat_map(|(_, slots)| slots).collect();
+        for nodes in sorted {
+            let ranked: Vec<usize> = nodes
+                .iter()
+                .filter_map(slot_of)
+                .filter(|slot| !leaving.contains(slot))
+                .collect();
+            let places = order
+                .iter()
+                .enumerate()
+                .filter(|(_, slot)| ranked.contains(slot));
+            let places: Vec<usize> = places.map(|(place, _)| place).collect();
+            for (place, slot) in places.into_iter().zip(ranked) {
+                order[place] = slot;
+            }
+        }
+        for (key, slot) in (0..).zip(leaving.into_iter().chain(order)) {
+            self.slots[slot].key = key;
+        }
+        (self.first, self.last) = (-1, i64::try_from(self.slots.len()).unwrap_or(i64::MAX));
+        self.lineups = [None, None];
+    }
+}
+
+impl Slot {
+    fn hold(&mut self, class: u32, ledger: Ledger, uses: Vec<(usize, u64)>) {
+        match ledger {
+            Ledger::Free => self.free = class,
+            Ledger::Whole => self.whole = class,
+        }
+        self.uses.extend(uses);
+    }
+}

@@ -1,0 +1,321 @@
+//! Launches for requests that found no place on the nodes that are there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::budget::Budget;
+use super::caps::Usage;
+use super::lineup::{Lineup, STRIDES};
+use super::pool::{Pool, Template};
+use super::queue::Queue;
+use super::state::{Scratch, Terrain, Trial};
+
+/// Holds new nodes of one group that take the same.
+#[derive(Debug, Clone)]
+pub(super) struct Fresh {
+    pub(super) group: usize,
+    pub(super) class: u32,
+    pub(super) nodes: u64,
+    pub(super) fill: Option<Box<[(usize, u64)]>>,
+}
+
+/// One kind of host of one group that may be launched.
+#[derive(Debug, Clone)]
+struct Candidate {
+    group: usize,
+    class: u32,
+    trial: Option<Arc<Trial>>,
+}
+
+/// The launches of one call.
+pub(super) struct Growth<'a> {
+    pool: &'a Pool,
+    terrain: Terrain<'a>,
+    /// In the order in which ties are resolved: a group that was launched goes to the end.
+    candidates: Vec<Candidate>,
+    /// Counted only where there are caps.
+    usage: Option<Usage>,
+    fresh: Vec<Fresh>,
+    launched: BTreeMap<usize, u64>,
+    /// Whether every choice was the only one, made for one node at a time or for exactly as many.
+    is_plain: bool,
+}
+
+type Means<'a> = (&'a mut Budget, &'a mut Scratch);
+
+impl<'a> Growth<'a> {
+    /// Returns what could be launched for a queue; a short one finds what an equal one found before.
+    pub(super) fn new(pool: &'a Pool, queue: &Queue, lineup: &mut Lineup) -> Self {
+        let terrain = pool.terrain();
+        let mut candidates = Vec::new();
+        if !queue.is_empty() {
+            let offers = lineup.offers_of_new((queue, &pool.shapes), || {
+                let mut scratch = Scratch::default();
+                let kinds = pool.templates.iter().flat_map(|template| &template.launch);
+                let offer = |class: &u32| {
+                    terrain
+                        .state(*class)
+                        .offer((queue, false), terrain, &mut scratch)
+                };
+                kinds
+                    .map(|(class, _)| class)
+                    .map(offer)
+                    .map(|trial| trial.map(Arc::new))
+                    .collect()
+            });
+            let mut offers = offers.iter();
+            for (group, template) in pool.templates.iter().enumerate() {
+                for (class, _) in &template.launch {
+                    let trial = offers.next().cloned().flatten();
+                    if trial.is_some() && template.room > 0 {
+                        candidates.push(Candidate {
+                            group,
+                            class: *class,
+                            trial,
+                        });
+                    }
+                }
+            }
+        }
+        Self {
+            pool,
+            terrain,
+            usage: pool.usage.clone().filter(|_| !candidates.is_empty()),
+            candidates,
+            fresh: Vec::new(),
+            launched: BTreeMap::new(),
+            is_plain: true,
+        }
+    }
+
+    /// Returns the new nodes, the replicas that they are, and whether every choice was plain.
+    pub(super) fn finish(self) -> (Vec<Fresh>, BTreeMap<usize, u64>, bool) {
+        let is_plain = self.is_plain && self.usage.is_none();
+        (self.fresh, self.launched, is_plain)
+    }
+
+    /// Launches the best group, as often as that changes no later choice; returns whether any could.
+    pub(super) fn step(&mut self, queue: &mut Queue, means: &mut Means<'_>) -> bool {
+        self.refresh(queue, means);
+        let tied = self.tied();
+        let Some(first) = tied.first().copied() else {
+            return false;
+        };
+        let (room, used) = (self.shared_room(&tied), self.used(&tied));
+        let most = |at: usize| {
+            let trials = self
+                .candidates
+                .iter()
+                .filter_map(|candidate| candidate.trial.as_deref());
+            let taken = trials
+                .flat_map(|trial| &trial.fill)
+                .filter(|(other, _)| *other == at);
+            taken.map(|(_, count)| *count).max().unwrap_or(0)
+        };
+        let possible = room.min(queue.rounds(&used, |_| 0));
+        let exact = if possible > 1 {
+            possible.min(queue.rounds(&used, most))
+        } else {
+            0
+        };
+        let hosts = |at: &usize| self.pool.templates[self.candidates[*at].group].hosts;
+        self.is_plain &= tied.iter().map(hosts).eq([1]) && exact.max(1) >= possible / STRIDES;
+        match exact.max(possible / STRIDES) {
+            0 => {
+                self.launch(first, 1, queue, means);
+                self.move_to_end(&[first]);
+            }
+            rounds => {
+                for at in &tied {
+                    self.launch(*at, rounds, queue, means);
+                }
+                self.move_to_end(&tied);
+            }
+        }
+        true
+    }
+
+    fn refresh(&mut self, queue: &Queue, (budget, scratch): &mut Means<'_>) {
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.retain_mut(|candidate| {
+            if self.room(candidate.group) == 0 {
+                return false;
+            }
+            let is_valid = candidate
+                .trial
+                .as_ref()
+                .is_some_and(|trial| queue.still_has(&trial.fill));
+            if !is_valid {
+                budget.spend(1);
+                let state = self.terrain.state(candidate.class);
+                candidate.trial = state
+                    .offer((queue, false), self.terrain, scratch)
+                    .map(Arc::new);
+            }
+            candidate.trial.is_some()
+        });
+        self.candidates = candidates;
+    }
+
+    /// Returns the best candidates, one per group, in the order in which they are tried.
+    fn tied(&self) -> Vec<usize> {
+        let mut tied: Vec<usize> = Vec::new();
+        let mut best = None;
+        for (at, candidate) in self.candidates.iter().enumerate() {
+            let rank = candidate.trial.as_ref().map(|trial| trial.rank);
+            if rank > best {
+                (best, tied) = (rank, vec![at]);
+            } else if rank == best
+                && tied
+                    .iter()
+                    .all(|other| self.candidates[*other].group != candidate.group)
+            {
+                tied.push(at);
+            }
+        }
+        tied
+    }
+
+    /// Returns how often the maxima let all of `tied` be launched in turn.
+    fn shared_room(&self, tied: &[usize]) -> u64 {
+        let room = tied
+            .iter()
+            .map(|at| self.room(self.candidates[*at].group))
+            .min();
+        // Caps are shared, so that each may have its part of them only.
+        let sharing = if self.usage.is_some() {
+            tied.len().max(1)
+        } else {
+            1
+        };
+        room.unwrap_or(0) / u64::try_from(sharing).unwrap_or(u64::MAX)
+    }
+
+    /// Returns what one replica of each of `tied` takes while no shape runs short.
+    ///
+    /// The other hosts of a replica are of the kinds that are candidates too, so that they take the same.
+    fn used(&self, tied: &[usize]) -> Vec<(usize, u64)> {
+        let mut used: BTreeMap<usize, u64> = BTreeMap::new();
+        for group in tied.iter().map(|at| self.candidates[*at].group) {
+            for candidate in self.candidates.iter().filter(|other| other.group == group) {
+                let mut kinds = self.pool.templates[group].launch.iter();
+                let hosts = kinds
+                    .find(|(class, _)| *class == candidate.class)
+                    .map_or(1, |(_, n)| *n);
+                for (at, count) in candidate.trial.iter().flat_map(|trial| &trial.fill) {
+                    let sum = used.entry(*at).or_default();
+                    *sum = sum.saturating_add(count.saturating_mul(hosts));
+                }
+            }
+        }
+        used.into_iter().collect()
+    }
+
+    /// Launches `replicas` replicas of a candidate's group; their other hosts are capacity at once.
+    fn launch(&mut self, at: usize, replicas: u64, queue: &mut Queue, means: &mut Means<'_>) {
+        let Candidate {
+            group,
+            class,
+            trial,
+        } = self.candidates[at].clone();
+        let Some(trial) = trial else { return };
+        let template = &self.pool.templates[group];
+        queue.take(&trial.fill, replicas);
+        self.fresh.push(Fresh {
+            group,
+            class,
+            nodes: replicas,
+            fill: Some(trial.fill.clone()),
+        });
+        if let Some(usage) = &mut self.usage {
+            usage.add_hosts(&template.totals, replicas);
+        }
+        let launched = self.launched.entry(group).or_default();
+        *launched = launched.saturating_add(replicas);
+        if template.hosts > 1 {
+            self.fill_siblings((group, template), (class, replicas), queue, means);
+        }
+    }
+
+    /// Places what fits on the other hosts of new replicas.
+    fn fill_siblings(
+        &mut self,
+        (group, template): (usize, &Template),
+        (first, replicas): (u32, u64),
+        queue: &mut Queue,
+        (budget, scratch): &mut Means<'_>,
+    ) {
+        let others = |(class, count): &(u32, u64)| {
+            let count = count.saturating_sub(u64::from(*class == first));
+            (*class, count.saturating_mul(replicas))
+        };
+        let mut siblings: Vec<(u32, u64)> = template.launch.iter().map(others).collect();
+        while !queue.is_empty() && budget.step(1) {
+            let mut best: Option<(usize, Trial)> = None;
+            for (at, (class, _)) in siblings
+                .iter()
+                .enumerate()
+                .filter(|(_, (_, count))| *count > 0)
+            {
+                let trial = self
+                    .terrain
+                    .state(*class)
+                    .offer((queue, false), self.terrain, scratch);
+                let Some(trial) = trial else { continue };
+                if best.as_ref().is_none_or(|(_, held)| trial.rank > held.rank) {
+                    best = Some((at, trial));
+                }
+            }
+            let Some((at, trial)) = best else { break };
+            let (class, count) = siblings[at];
+            // Up to the last round nothing runs short, so that the best stays the best.
+            let rounds = queue.rounds(&trial.fill, |_| 0);
+            let nodes = if siblings.len() > 1 {
+                1.max(count.min(rounds) / STRIDES)
+            } else {
+                count.min(rounds).max(1)
+            };
+            queue.take(&trial.fill, nodes);
+            siblings[at].1 -= nodes;
+            self.fresh.push(Fresh {
+                group,
+                class,
+                nodes,
+                fill: Some(trial.fill),
+            });
+        }
+        for (class, nodes) in siblings {
+            self.fresh.push(Fresh {
+                group,
+                class,
+                nodes,
+                fill: None,
+            });
+        }
+    }
+
+    fn room(&self, group: usize) -> u64 {
+        let template = &self.pool.templates[group];
+        let launched = self.launched.get(&group).copied().unwrap_or(0);
+        let room = template.room.saturating_sub(launched);
+        match &self.usage {
+            Some(usage) if room > 0 => room.min(usage.room(&template.totals)),
+            _ => room,
+        }
+    }
+
+    /// As in Ray a fresh node of a launched group stands behind those of the others.
+    fn move_to_end(&mut self, launched: &[usize]) {
+        let groups: Vec<usize> = launched
+            .iter()
+            .map(|at| self.candidates[*at].group)
+            .collect();
+        let candidates = std::mem::take(&mut self.candidates);
+        let (mut moved, mut kept): (Vec<Candidate>, Vec<Candidate>) = candidates
+            .into_iter()
+            .partition(|candidate| groups.contains(&candidate.group));
+        moved.sort_by_key(|candidate| groups.iter().position(|group| *group == candidate.group));
+        kept.append(&mut moved);
+        self.candidates = kept;
+    }
+}

@@ -1,0 +1,410 @@
+//! The nodes of one ledger by class, in the order in which ties are resolved.
+//!
+//! # Cost
+//!
+//! A class is simulated once for what is asked; after that the best class is looked up in a sorted
+//! set, and taking a node from it is a step in its own list. A short list of requests (a placement
+//! group) keeps its sorted set for the next list that asks for the same; a long one keeps its set
+//! up to date while the requests become fewer: a class is simulated again only when fewer requests
+//! of a shape are left than it would take.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::sync::Arc;
+
+use super::budget::Budget;
+use super::floors::Floors;
+use super::queue::{Queue, QueueKey};
+use super::score::Rank;
+use super::shape::{Shapes, index};
+use super::state::{NodeState, Scratch, Terrain, Trial};
+
+/// Above this many equal steps they are taken in strides, so that counts in the billions end.
+pub(super) const STRIDES: u64 = 4_096;
+
+/// Requests of a list whose views are kept for the next one.
+const SHORT: u64 = 64;
+
+/// Entries of all views together; each takes about 100 bytes.
+const KEPT_MAX: usize = 200_000;
+
+/// Classes from which on they are added to a view all at once.
+const BULK: usize = 256;
+
+/// Holds `nodes` nodes of one slot that take the same.
+#[derive(Debug, Clone)]
+pub(super) struct Pick {
+    pub(super) class: u32,
+    pub(super) slot: usize,
+    pub(super) nodes: u64,
+    pub(super) fill: Box<[(usize, u64)]>,
+}
+
+/// Nodes of one slot at their place in the list.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) key: i64,
+    pub(super) slot: usize,
+    pub(super) count: u64,
+}
+
+/// The nodes of one class, the earliest first.
+#[derive(Debug, Default)]
+struct Line {
+    entries: VecDeque<Entry>,
+    /// Entries that the current call has taken, and nodes of the next one.
+    taken: usize,
+    part: u64,
+}
+
+impl Line {
+    fn front(&self) -> Option<Entry> {
+        let entry = self.entries.get(self.taken)?;
+        let count = entry.count - self.part;
+        Some(Entry { count, ..*entry })
+    }
+
+    fn take(&mut self, nodes: u64) {
+        self.part += nodes;
+        if self
+            .entries
+            .get(self.taken)
+            .is_some_and(|entry| entry.count <= self.part)
+        {
+            (self.taken, self.part) = (self.taken + 1, 0);
+        }
+    }
+}
+
+/// The classes in the order of what they offer for one list of requests.
+#[derive(Debug, Default)]
+struct View {
+    ranked: BTreeSet<(Reverse<Rank>, u32)>,
+    /// Whether a class is settled: ranked, or known to take nothing.
+    known: Vec<bool>,
+    /// How much of the log has been read.
+    read: usize,
+}
+
+/// Holds the nodes of one ledger.
+#[derive(Debug, Default)]
+pub(super) struct Lineup {
+    lines: Vec<Line>,
+    /// Classes that got nodes when they had none.
+    log: Vec<u32>,
+    views: BTreeMap<QueueKey, View>,
+    kept: usize,
+    touched: Vec<u32>,
+    /// What new nodes offer for short lists, by kind of host.
+    offers: BTreeMap<QueueKey, Offers>,
+}
+
+/// What each kind of new host would take.
+type Offers = Arc<[Option<Arc<Trial>>]>;
+
+impl Lineup {
+    /// Adds nodes behind all others of their class.
+    pub(super) fn push_back(&mut self, class: u32, entry: Entry) {
+        self.line(class).entries.push_back(entry);
+    }
+
+    /// Adds nodes before all others of their class.
+    pub(super) fn push_front(&mut self, class: u32, entry: Entry) {
+        self.line(class).entries.push_front(entry);
+    }
+
+    /// Takes the first nodes of a class away for good, which a call had taken.
+    pub(super) fn pop(&mut self, class: u32, nodes: u64) {
+        let entries = &mut self.lines[index(class)].entries;
+        match entries.front_mut() {
+            Some(entry) if entry.count > nodes => entry.count -= nodes,
+            _ => {
+                entries.pop_front();
+            }
+        }
+    }
+
+    fn line(&mut self, class: u32) -> &mut Line {
+        let at = index(class);
+        if at >= self.lines.len() {
+            self.lines.resize_with(at + 1, Line::default);
+        }
+        if self.lines[at].entries.is_empty() {
+            self.log.push(class);
+        }
+        &mut self.lines[at]
+    }
+
+    /// Places what fits, each node visited at most once; the nodes stay where they are.
+    pub(super) fn fill(
+        &mut self,
+        queue: &mut Queue,
+        terrain: Terrain<'_>,
+        (budget, scratch): (&mut Budget, &mut Scratch),
+    ) -> Vec<Pick> {
+        let picks = if queue.total() <= SHORT {
+            self.fill_short(queue, terrain, (budget, scratch))
+        } else {
+            self.fill_long(queue, terrain, (budget, scratch))
+        };
+        for class in self.touched.drain(..) {
+            let line = &mut self.lines[index(class)];
+            (line.taken, line.part) = (0, 0);
+        }
+        picks
+    }
+
+    /// Returns what new nodes offer for a queue; `make` works it out where it is not known.
+    pub(super) fn offers_of_new(
+        &mut self,
+        (queue, shapes): (&Queue, &Shapes),
+        make: impl FnOnce() -> Offers,
+    ) -> Offers {
+        if queue.total() > SHORT {
+            return make();
+        }
+        if self.kept > KEPT_MAX {
+            (self.kept, self.views) = (0, BTreeMap::new());
+            self.offers.clear();
+        }
+        let kept = &mut self.kept;
+        let offers = self.offers.entry(queue.key(shapes)).or_insert_with(|| {
+            let offers = make();
+            *kept += offers.len();
+            offers
+        });
+        Arc::clone(offers)
+    }
+
+    fn take(&mut self, class: u32, nodes: u64) {
+        self.touched.push(class);
+        self.lines[index(class)].take(nodes);
+    }
+
+    fn fill_short(
+        &mut self,
+        queue: &mut Queue,
+        terrain: Terrain<'_>,
+        (budget, scratch): (&mut Budget, &mut Scratch),
+    ) -> Vec<Pick> {
+        let mut picks = Vec::new();
+        while !queue.is_empty() && budget.step(1) {
+            if self.kept > KEPT_MAX {
+                (self.kept, self.views) = (0, BTreeMap::new());
+            }
+            let view = self.views.entry(queue.key(terrain.shapes)).or_default();
+            let mut new = Vec::new();
+            while let Some(class) = self.log.get(view.read).copied() {
+                view.read += 1;
+                let at = index(class);
+                if self.lines[at].entries.is_empty() || view.known.get(at).copied().unwrap_or(false)
+                {
+                    continue;
+                }
+                if at >= view.known.len() {
+                    view.known.resize(at + 1, false);
+                }
+                view.known[at] = true;
+                budget.spend(1);
+                if let Some(trial) = terrain.state(class).offer((queue, false), terrain, scratch) {
+                    new.push((Reverse(trial.rank), class));
+                }
+            }
+            self.kept += new.len();
+            view.add(new);
+            let Some(class) = view.best(&self.lines) else {
+                break;
+            };
+            let trial = terrain.state(class).offer((queue, false), terrain, scratch);
+            let (Some(trial), Some(front)) = (trial, self.lines[index(class)].front()) else {
+                break;
+            };
+            queue.take(&trial.fill, 1);
+            self.take(class, 1);
+            picks.push(Pick {
+                class,
+                slot: front.slot,
+                nodes: 1,
+                fill: trial.fill,
+            });
+        }
+        picks
+    }
+
+    fn fill_long(
+        &mut self,
+        queue: &mut Queue,
+        terrain: Terrain<'_>,
+        (budget, scratch): (&mut Budget, &mut Scratch),
+    ) -> Vec<Pick> {
+        let mut picks = Vec::new();
+        scratch.floors = Some(Floors::of(queue, terrain.outfits));
+        let mut race = Race::new(queue.len(), self.lines.len());
+        let mut new = Vec::new();
+        for class in 0..u32::try_from(self.lines.len()).unwrap_or(u32::MAX) {
+            if self.lines[index(class)].entries.is_empty() {
+                continue;
+            }
+            budget.spend(1);
+            if let Some(trial) = terrain.state(class).offer((queue, false), terrain, scratch) {
+                new.push((Reverse(trial.rank), class));
+                race.want(class, trial);
+            }
+        }
+        race.view.add(new);
+        while !queue.is_empty() && budget.step(1) {
+            let Some(class) = race.view.best(&self.lines) else {
+                break;
+            };
+            let (Some(trial), Some(front)) =
+                (&race.trials[index(class)], self.lines[index(class)].front())
+            else {
+                break;
+            };
+            let fill = trial.fill.clone();
+            let possible = front.count.min(queue.rounds(&fill, |_| 0));
+            let exact = if possible > 1 {
+                queue.rounds(&fill, |at| race.most(at))
+            } else {
+                1
+            };
+            let nodes = exact
+                .min(possible)
+                .max(possible / STRIDES)
+                .clamp(1, possible.max(1));
+            queue.take(&fill, nodes);
+            self.take(class, nodes);
+            if self.lines[index(class)].front().is_none() {
+                race.leave(class);
+            }
+            for (at, _) in &fill {
+                while let Some(class) = race.overtaken(*at, queue.remaining(*at)) {
+                    budget.spend(1);
+                    race.enter(
+                        class,
+                        terrain.state(class).offer((queue, false), terrain, scratch),
+                    );
+                }
+            }
+            picks.push(Pick {
+                class,
+                slot: front.slot,
+                nodes,
+                fill,
+            });
+        }
+        scratch.floors = None;
+        picks
+    }
+}
+
+impl View {
+    fn add(&mut self, new: Vec<(Reverse<Rank>, u32)>) {
+        if new.len() < BULK {
+            self.ranked.extend(new);
+        } else {
+            // Sorted at once, which is much faster than one by one.
+            self.ranked.append(&mut new.into_iter().collect());
+        }
+    }
+
+    /// Returns the best class that has nodes, among equals the one whose first node comes first.
+    fn best(&mut self, lines: &[Line]) -> Option<u32> {
+        let mut best: Option<(Reverse<Rank>, i64, u32)> = None;
+        let mut gone = Vec::new();
+        for (rank, class) in &self.ranked {
+            if best.is_some_and(|(held, _, _)| held != *rank) {
+                break;
+            }
+            let line = &lines[index(*class)];
+            match line.front() {
+                Some(front) if best.is_none_or(|(_, key, _)| front.key < key) => {
+                    best = Some((*rank, front.key, *class));
+                }
+                Some(_) => {}
+                None if line.entries.is_empty() => gone.push((*rank, *class)),
+                None => {}
+            }
+        }
+        for (rank, class) in gone {
+            self.ranked.remove(&(rank, class));
+            if let Some(known) = self.known.get_mut(index(class)) {
+                *known = false;
+            }
+        }
+        best.map(|(_, _, class)| class)
+    }
+}
+
+/// The classes of one call, simulated again as the requests become fewer.
+struct Race {
+    view: View,
+    trials: Vec<Option<Trial>>,
+    /// By position in the queue: how many each class would take.
+    wanted: Vec<BinaryHeap<(u64, u32)>>,
+}
+
+impl Race {
+    fn new(shapes: usize, classes: usize) -> Self {
+        let mut trials = Vec::new();
+        trials.resize_with(classes, || None);
+        let mut wanted = Vec::new();
+        wanted.resize_with(shapes, BinaryHeap::new);
+        Self {
+            view: View::default(),
+            trials,
+            wanted,
+        }
+    }
+
+    /// Takes a class out, whose nodes are all taken or have to be simulated again.
+    fn leave(&mut self, class: u32) {
+        if let Some(old) = self.trials[index(class)].take() {
+            self.view.ranked.remove(&(Reverse(old.rank), class));
+        }
+    }
+
+    fn enter(&mut self, class: u32, trial: Option<Trial>) {
+        self.leave(class);
+        if let Some(trial) = trial {
+            self.view.ranked.insert((Reverse(trial.rank), class));
+            self.want(class, trial);
+        }
+    }
+
+    /// Remembers what a class would take.
+    fn want(&mut self, class: u32, trial: Trial) {
+        for (at, count) in &trial.fill {
+            self.wanted[*at].push((*count, class));
+        }
+        self.trials[index(class)] = Some(trial);
+    }
+
+    /// Returns a class that would take more of a shape than are left.
+    fn overtaken(&mut self, at: usize, remaining: u64) -> Option<u32> {
+        let (count, class) = self.greediest(at)?;
+        (count > remaining).then_some(class)
+    }
+
+    /// Returns the most that any class would take of a shape; while as many remain, no trial changes.
+    fn most(&mut self, at: usize) -> u64 {
+        self.greediest(at).map_or(0, |(count, _)| count)
+    }
+
+    fn greediest(&mut self, at: usize) -> Option<(u64, u32)> {
+        while let Some((count, class)) = self.wanted[at].peek().copied() {
+            let takes = |trial: &Trial| trial.fill.iter().any(|taken| *taken == (at, count));
+            if self.trials[index(class)].as_ref().is_some_and(takes) {
+                return Some((count, class));
+            }
+            self.wanted[at].pop();
+        }
+        None
+    }
+}
+
+impl<'a> Terrain<'a> {
+    pub(super) fn state(&self, class: u32) -> &'a NodeState {
+        &self.states[index(class)]
+    }
+}

@@ -1,0 +1,307 @@
+//! What a node has, apart from what is left of it: totals and labels.
+//!
+//! Nodes of a group share one outfit. What an outfit can do for a shape is worked out once; after
+//! that an offer is arithmetic on a few integers.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Labels, Quantity, ResourceMap, ResourceName};
+
+use super::asked::{Asked, IMPLICIT_PREFIX, Role};
+use super::shape::{Apart, Shape, Shapes, index};
+
+/// The name under which all nodes have the resource that only says which node it is.
+const OWN: &str = "node:";
+
+/// Says that a resource is not among the available ones: it fits nothing and does not score.
+pub(super) const ABSENT: i64 = i64::MIN;
+
+/// Holds one resource of an outfit.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Item {
+    pub(super) name: ResourceName,
+    /// The total; `None` when the node has it without having registered it.
+    pub(super) total: Option<Quantity>,
+    /// The total as Ray counts.
+    pub(super) total_f64: f64,
+    is_implicit: bool,
+}
+
+/// Says what an outfit can do for a shape.
+#[derive(Debug, Clone)]
+pub(super) struct Fit {
+    /// Which items it takes how much of; `None` when the outfit lacks one.
+    pub(super) needs: Option<Box<[(usize, i64)]>>,
+    /// Items it names without taking any.
+    pub(super) named: Box<[usize]>,
+    /// The first selector that the labels meet; `None` when there is none.
+    pub(super) selector: Option<usize>,
+    /// How many selectors there are.
+    pub(super) selectors: usize,
+    /// Whether the node's own labels keep it away.
+    pub(super) is_kept_apart: bool,
+}
+
+/// Holds what a node has.
+#[derive(Debug)]
+pub(super) struct Outfit {
+    pub(super) items: Vec<Item>,
+    pub(super) labels: Labels,
+    /// By shape.
+    fits: Vec<Fit>,
+}
+
+impl Outfit {
+    pub(super) fn fit(&self, shape: u32) -> &Fit {
+        &self.fits[index(shape)]
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        let total = self.position(name).and_then(|at| self.items[at].total);
+        total.is_some_and(|total| total > Quantity::ZERO)
+    }
+
+    /// Returns the totals by name.
+    pub(super) fn registered(&self) -> impl Iterator<Item = (&ResourceName, Quantity)> {
+        self.items
+            .iter()
+            .filter_map(|item| Some((&item.name, item.total?)))
+    }
+
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.items
+            .binary_search_by(|item| item.name.as_str().cmp(name))
+            .ok()
+    }
+
+    /// Returns the amounts that are left when nothing is in use.
+    pub(super) fn everything(&self) -> Vec<i64> {
+        let amount = |item: &Item| match item.total {
+            Some(total) => total.units(),
+            None if item.is_implicit => Quantity::SCALE,
+            None => ABSENT,
+        };
+        self.items.iter().map(amount).collect()
+    }
+
+    /// Returns the amounts that are left, as `available` has them.
+    pub(super) fn left(&self, available: &ResourceMap, asked: &Asked) -> Vec<i64> {
+        let mut left: Vec<i64> = self
+            .items
+            .iter()
+            .map(|item| {
+                if item.is_implicit && item.total.is_none() {
+                    Quantity::SCALE
+                } else {
+                    ABSENT
+                }
+            })
+            .collect();
+        let mut at = 0;
+        for (name, amount) in available.iter() {
+            let position = match asked.role(name) {
+                Role::Folded => continue,
+                Role::Own => self.position(OWN),
+                Role::Named => {
+                    // Both are sorted by name.
+                    while at < self.items.len() && self.items[at].name < *name {
+                        at += 1;
+                    }
+                    (at < self.items.len() && self.items[at].name == *name).then_some(at)
+                }
+            };
+            if let Some(position) = position {
+                left[position] = amount.units();
+            }
+        }
+        left
+    }
+
+    /// Returns whether a shape's amounts are within the totals.
+    pub(super) fn could_hold(&self, shape: u32) -> bool {
+        let fit = self.fit(shape);
+        let everything = |at: usize| match self.items[at].total {
+            Some(total) => total.units(),
+            None if self.items[at].is_implicit => Quantity::SCALE,
+            None => 0,
+        };
+        let has =
+            |needs: &[(usize, i64)]| needs.iter().all(|(at, units)| everything(*at) >= *units);
+        fit.selector.is_some() && fit.needs.as_deref().is_some_and(has)
+    }
+
+    fn compile(&mut self, shape: &Shape) {
+        let request = &shape.request;
+        let mut needs = Some(Vec::new());
+        let mut named = Vec::new();
+        for (name, amount) in request.resources.iter() {
+            match self.position(name.as_str()) {
+                Some(at) if amount > Quantity::ZERO => {
+                    if let Some(needs) = &mut needs {
+                        needs.push((at, amount.units()));
+                    }
+                }
+                Some(at) => named.push(at),
+                None if amount > Quantity::ZERO => needs = None,
+                None => {}
+            }
+        }
+        let is_kept_apart = match &shape.apart {
+            Apart::Label(avoid) => self.labels.get(&avoid.label_name) == Some(&avoid.label_value),
+            Apart::No | Apart::Own => false,
+        };
+        self.fits.push(Fit {
+            needs: needs.map(Vec::into_boxed_slice),
+            named: named.into_boxed_slice(),
+            selector: request.matching_selector(&self.labels),
+            selectors: request.selectors.len(),
+            is_kept_apart,
+        });
+    }
+
+    /// Returns whether a node has just this outfit, without making a copy of what it has.
+    fn is_of(
+        &self,
+        total: &ResourceMap,
+        available: &ResourceMap,
+        labels: &Labels,
+        asked: &Asked,
+    ) -> bool {
+        let mut items = self
+            .items
+            .iter()
+            .filter(|item| item.total.is_some() && item.name.as_str() != OWN);
+        for (name, amount) in total.iter() {
+            match asked.role(name) {
+                Role::Folded => {}
+                Role::Own => {
+                    let own = self.position(OWN).map(|at| self.items[at].total);
+                    if own != Some(Some(amount)) {
+                        return false;
+                    }
+                }
+                Role::Named => {
+                    let is_next = items
+                        .next()
+                        .is_some_and(|item| item.name == *name && item.total == Some(amount));
+                    if !is_next {
+                        return false;
+                    }
+                }
+            }
+        }
+        if items.next().is_some() {
+            return false;
+        }
+        let is_more = |name: &ResourceName| {
+            asked.role(name) == Role::Named && self.position(name.as_str()).is_none()
+        };
+        if available.iter().any(|(name, _)| is_more(name)) {
+            return false;
+        }
+        let kept = labels.iter().filter(|(name, _)| asked.keeps_label(name));
+        kept.eq(self.labels.iter())
+    }
+}
+
+/// Holds all outfits.
+#[derive(Debug, Default)]
+pub(super) struct Outfits {
+    all: Vec<Outfit>,
+    ids: BTreeMap<(ResourceMap, Vec<ResourceName>, Labels), u32>,
+    last: Option<u32>,
+}
+
+impl Outfits {
+    pub(super) fn get(&self, id: u32) -> &Outfit {
+        &self.all[index(id)]
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Outfit> {
+        self.all.iter()
+    }
+
+    /// Returns the number of the outfit of a node with these amounts and labels.
+    pub(super) fn intern(
+        &mut self,
+        (total, available, labels): (&ResourceMap, &ResourceMap, &Labels),
+        asked: &Asked,
+        shapes: &Shapes,
+    ) -> u32 {
+        let is_same = |last: &u32| self.get(*last).is_of(total, available, labels, asked);
+        if let Some(last) = self.last.filter(is_same) {
+            return last;
+        }
+        let mut own_total = ResourceMap::new();
+        for (name, amount) in total.iter() {
+            match asked.role(name) {
+                Role::Folded => {}
+                Role::Own => own_total.set(OWN.into(), amount),
+                Role::Named => own_total.set(name.clone(), amount),
+            }
+        }
+        let is_more = |name: &ResourceName| {
+            asked.role(name) == Role::Named && !own_total.contains(name.as_str())
+        };
+        let mut more: Vec<ResourceName> = available.iter().map(|(name, _)| name.clone()).collect();
+        more.extend(asked.implicit().cloned());
+        more.retain(is_more);
+        more.sort();
+        more.dedup();
+        let labels: Labels = labels
+            .iter()
+            .filter(|(name, _)| asked.keeps_label(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let key = (own_total, more, labels);
+        let id = match self.ids.get(&key) {
+            Some(id) => *id,
+            None => {
+                let id = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
+                self.all.push(outfit(&key, shapes));
+                self.ids.insert(key, id);
+                id
+            }
+        };
+        self.last = Some(id);
+        id
+    }
+
+    /// Works out what every outfit can do for the shapes that are new.
+    pub(super) fn learn(&mut self, shapes: &Shapes) {
+        for outfit in &mut self.all {
+            for id in outfit.fits.len()..shapes.len() {
+                outfit.compile(shapes.get(u32::try_from(id).unwrap_or(u32::MAX)));
+            }
+        }
+    }
+}
+
+fn outfit(
+    (total, more, labels): &(ResourceMap, Vec<ResourceName>, Labels),
+    shapes: &Shapes,
+) -> Outfit {
+    let registered = total
+        .iter()
+        .map(|(name, amount)| (name.clone(), Some(amount)));
+    let others = more.iter().map(|name| (name.clone(), None));
+    let mut items: Vec<Item> = registered
+        .chain(others)
+        .map(|(name, total)| Item {
+            is_implicit: name.as_str().starts_with(IMPLICIT_PREFIX),
+            name,
+            total,
+            total_f64: total.map_or(0.0, Quantity::as_f64),
+        })
+        .collect();
+    items.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut outfit = Outfit {
+        items,
+        labels: labels.clone(),
+        fits: Vec::new(),
+    };
+    for id in 0..shapes.len() {
+        outfit.compile(shapes.get(u32::try_from(id).unwrap_or(u32::MAX)));
+    }
+    outfit
+}

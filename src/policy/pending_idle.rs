@@ -1,0 +1,130 @@
+//! Gives up replicas that are still starting when nothing needs them any more.
+//!
+//! Ray reports how long a node has been idle only once its raylet is there. Until then it is
+//! counted here how many starting replicas of a group had nothing to serve, and since when: with
+//! n of them, the k-th longest time is how long at least k+1 have been superfluous. It is counted
+//! by number since starting replicas of a group are equal and requests may move between them.
+//! Off without a timeout, as in Ray.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{NodeStatus, RemovalCause, Timestamp, WorkerGroup};
+use crate::placement::{ReplicaHealth, ReplicaState};
+
+use super::{
+    HumanDuration, Plan, Policy, PolicyContext, PolicyEntry, Release, Stage, parse, schema_of,
+    value_of,
+};
+
+pub(super) const ENTRY: PolicyEntry = PolicyEntry {
+    name: "pending_idle",
+    stage: Stage::Shape,
+    summary: "give up starting replicas that nothing has needed for some time",
+    build: |settings| Ok(Box::new(parse::<PendingIdle>(settings)?)),
+    default_settings: value_of::<PendingIdle>,
+    schema: schema_of::<PendingIdle>,
+};
+
+#[derive(Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct PendingIdle {
+    /// How long a starting replica may be superfluous; absent to wait for it whatever happens.
+    timeout: Option<HumanDuration>,
+}
+
+impl Policy for PendingIdle {
+    fn apply(&self, ctx: PolicyContext<'_>, plan: &mut Plan) {
+        let Some(timeout) = self.timeout else {
+            return;
+        };
+        let needed: BTreeSet<usize> = plan.needs().into_keys().collect();
+        for group in &ctx.snapshot.groups {
+            apply_to(ctx, plan, (group, &needed), timeout.as_ms());
+        }
+    }
+}
+
+fn apply_to(
+    ctx: PolicyContext<'_>,
+    plan: &mut Plan,
+    (group, needed): (&WorkerGroup, &BTreeSet<usize>),
+    timeout_ms: u64,
+) {
+    let mut unneeded = unneeded(ctx, plan, group, needed);
+    if unneeded.is_empty() {
+        return;
+    }
+    let mut since = ctx
+        .history
+        .unneeded_since
+        .get(&group.name)
+        .cloned()
+        .unwrap_or_default();
+    since.resize(unneeded.len(), ctx.now);
+    // The least advanced ones are given up first, since least is lost with them.
+    unneeded.sort_by_key(|replica| progress(ctx, replica));
+    let mut candidates: Vec<(Timestamp, ReplicaState)> =
+        since.iter().copied().zip(unneeded).collect();
+    let place = |replica: &ReplicaState| {
+        replica
+            .hosts
+            .first()
+            .and_then(|at| plan.pool().place_of(*at))
+    };
+    candidates.sort_by_key(|(since, replica)| (*since, place(replica)));
+    let mut released = 0;
+    for (since, replica) in candidates {
+        let idle_ms = ctx.now.millis_since(since);
+        let draft = plan.group(&group.name);
+        let may_go = draft.is_some_and(|draft| draft.capacity() > draft.bounds().min);
+        if idle_ms <= timeout_ms {
+            plan.recheck_at(since.plus_ms(timeout_ms).plus_ms(1));
+        } else if may_go {
+            let release = Release {
+                replica: &replica.name,
+                cause: RemovalCause::Idle,
+                code: "pending_idle",
+                idle_ms,
+            };
+            released += usize::from(plan.release(ctx, &group.name, release));
+        }
+    }
+    plan.remember_unneeded(&group.name, since.split_off(released.min(since.len())));
+}
+
+/// Returns the replicas of which no raylet has registered and that nothing was placed on.
+fn unneeded(
+    ctx: PolicyContext<'_>,
+    plan: &Plan,
+    group: &WorkerGroup,
+    needed: &BTreeSet<usize>,
+) -> Vec<ReplicaState> {
+    let is_early = |status: NodeStatus| matches!(status, NodeStatus::Queued | NodeStatus::Starting);
+    let Some(draft) = plan.group(&group.name) else {
+        return Vec::new();
+    };
+    let starting = draft.staying().filter(|replica| {
+        replica.health == ReplicaHealth::Capacity
+            && replica
+                .nodes(ctx.snapshot)
+                .all(|node| is_early(node.status))
+            && !replica.hosts.iter().any(|at| needed.contains(at))
+    });
+    starting.cloned().collect()
+}
+
+fn progress(
+    ctx: PolicyContext<'_>,
+    replica: &ReplicaState,
+) -> (bool, std::cmp::Reverse<Option<Timestamp>>) {
+    let has_pod = replica
+        .nodes(ctx.snapshot)
+        .all(|node| node.status == NodeStatus::Starting);
+    let created_at = replica
+        .nodes(ctx.snapshot)
+        .filter_map(|node| node.created_at)
+        .max();
+    (has_pod, std::cmp::Reverse(created_at))
+}

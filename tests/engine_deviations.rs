@@ -1,0 +1,401 @@
+//! The table of deviations from Ray: each row has its minimal case, and nothing else may differ.
+//!
+//! With `RAYSCALER_PARITY_CASES=DIR` the cases of a directory, with Ray's own decisions beside
+//! them, are decided as well: a difference in a family that is not in the table fails.
+#![expect(clippy::unwrap_used, reason = "test")]
+
+#[path = "../benches/parity/case.rs"]
+mod case;
+#[path = "../benches/parity/outcome.rs"]
+mod outcome;
+#[path = "support/core/mod.rs"]
+mod support;
+#[path = "../benches/parity/world.rs"]
+mod world;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use rayscaler::engine::{ChainEntry, DEVIATIONS, Engine, Profile};
+use rayscaler::model::{History, Input, NodeStatus, ReplicaBounds, Timestamp};
+use rayscaler::policy::Registry;
+use serde_json::{Value, json};
+use support::builders::{Cluster, group, lines, running, tasks};
+
+fn engine(profile: Profile, settings: &[(&str, Value)]) -> Engine {
+    let mut chain: Vec<ChainEntry> = profile.chain();
+    for (name, settings) in settings {
+        chain
+            .iter_mut()
+            .find(|entry| entry.name == *name)
+            .unwrap()
+            .settings = settings.clone();
+    }
+    Engine::new(&chain, &Registry::default())
+        .unwrap()
+        .with_profile(profile)
+}
+
+/// One case with what the profile `ray` and the default profile make of it.
+struct Row {
+    family: &'static str,
+    cluster: Cluster,
+    settings: Vec<(&'static str, Value)>,
+    ray: &'static [&'static str],
+    ours: &'static [&'static str],
+}
+
+fn row(
+    family: &'static str,
+    cluster: Cluster,
+    ray: &'static [&'static str],
+    ours: &'static [&'static str],
+) -> Row {
+    Row {
+        family,
+        cluster,
+        settings: Vec::new(),
+        ray,
+        ours,
+    }
+}
+
+fn corrections() -> Vec<Row> {
+    let cpu4 = || Cluster::default().group(group("cpu4", "CPU=4"));
+    let mut draining = cpu4().idle("cpu4", "w1", 1).demand("CPU=4", 1);
+    draining
+        .history
+        .drained_at
+        .insert("w1".into(), draining.now);
+    let mut leaving = cpu4()
+        .idle("cpu4", "w1", 9)
+        .idle("cpu4", "w2", 8)
+        .demand("CPU=4", 2);
+    leaving = leaving.group(group("other", "CPU=4"));
+    leaving.group_mut("cpu4").bounds = ReplicaBounds { min: 0, max: 1 };
+    let mut constraint = cpu4().constraint("CPU=4", 5);
+    constraint.group_mut("cpu4").bounds = ReplicaBounds { min: 0, max: 2 };
+    let inside = format!("CPU_group_{}=1", "0123456789abcdef0123456789abcdef0123");
+    let mut order = cpu4();
+    for pod in ["w2", "w1"] {
+        order = order.idle("cpu4", pod, 300);
+    }
+    order = order.demand("CPU=4", 1);
+    let accelerators = Cluster::default()
+        .group(group("tpu", "CPU=1 TPU=4"))
+        .group(group("cpu", "CPU=4 memory=4"));
+    let mut early = running("cpu4", "w1", "");
+    early.status = NodeStatus::Starting;
+    let starting = cpu4()
+        .node(early)
+        .idle("cpu4", "w2", 300)
+        .demand("CPU=2", 1);
+    let mut stopped = cpu4();
+    let mut gone = running("cpu4", "w1", "");
+    gone.status = NodeStatus::Stopped;
+    stopped = stopped.node(gone);
+    stopped
+        .history
+        .stopped_since
+        .insert("w1".into(), stopped.now.minus_ms(60_000));
+    vec![
+        row(
+            "draining",
+            draining,
+            &[],
+            &["cpu4 1 -> 1: stopped, tasks, remove w1"],
+        ),
+        row(
+            "leaving",
+            leaving,
+            &["cpu4 2 -> 1: above_maximum, remove w1"],
+            &[
+                "cpu4 2 -> 1: above_maximum, remove w1",
+                "other 0 -> 1: tasks",
+            ],
+        ),
+        row(
+            "partial_constraint",
+            constraint,
+            &[],
+            &["cpu4 0 -> 2: request_resources"],
+        ),
+        row(
+            "group_shapes",
+            cpu4().demand(&inside, 1),
+            &["unserved"],
+            &[],
+        ),
+        row(
+            "order",
+            order,
+            &["cpu4 2 -> 1: idle_timeout, remove w1"],
+            &["cpu4 2 -> 1: idle_timeout, remove w2"],
+        ),
+        row(
+            "accelerators",
+            accelerators.demand("CPU=1", 1),
+            &["tpu 0 -> 1: tasks"],
+            &["cpu 0 -> 1: tasks"],
+        ),
+        row(
+            "running_first",
+            starting,
+            &["cpu4 2 -> 1: idle_timeout, remove w2"],
+            &[],
+        ),
+        row(
+            "stopped",
+            stopped,
+            &[],
+            &["cpu4 1 -> 0: stopped, remove w1"],
+        ),
+        Row {
+            settings: vec![("maximum", json!({"nodes_max": 1}))],
+            ..row(
+                "soft_cap",
+                cpu4().idle("cpu4", "w1", 9).idle("cpu4", "w2", 8),
+                &["cpu4 2 -> 1: above_total, remove w1"],
+                &[],
+            )
+        },
+    ]
+}
+
+/// Returns the changes of a decision, and one word for demand that is not served.
+fn changes(engine: &Engine, cluster: &Cluster) -> Vec<String> {
+    let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
+    let is_change = |group: &&rayscaler::model::GroupDecision| group.is_change();
+    let mut changes: Vec<String> = decision
+        .groups
+        .iter()
+        .filter(is_change)
+        .map(|group| {
+            let codes: Vec<&str> = group
+                .reasons
+                .iter()
+                .map(|reason| reason.code.as_str())
+                .collect();
+            let removed = group
+                .remove
+                .iter()
+                .map(|removal| format!(", remove {}", removal.replica));
+            let removed: String = removed.collect();
+            format!(
+                "{} {} -> {}: {}{removed}",
+                group.name,
+                group.replicas_from,
+                group.replicas_to,
+                codes.join(", ")
+            )
+        })
+        .collect();
+    if changes.is_empty()
+        && decision
+            .unserved
+            .iter()
+            .any(|unserved| unserved.class == "tasks")
+    {
+        changes.push("unserved".to_owned());
+    }
+    changes
+}
+
+#[test]
+fn every_correction_shows_in_its_minimal_case() {
+    let mut wrong = Vec::new();
+    for row in corrections() {
+        for (profile, expected) in [(Profile::Ray, row.ray), (Profile::Default, row.ours)] {
+            let found = changes(&engine(profile, &row.settings), &row.cluster);
+            if found != expected {
+                wrong.push(format!(
+                    "{} in {profile:?}: {found:?} instead of {expected:?}",
+                    row.family
+                ));
+            }
+        }
+        assert_ne!(row.ray, row.ours, "{} is no deviation", row.family);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_table_has_no_row_without_a_case_and_no_case_without_a_row() {
+    let table: BTreeSet<&str> = DEVIATIONS.iter().map(|row| row.family).collect();
+    assert_eq!(table.len(), DEVIATIONS.len(), "a family stands twice");
+    let mut cases: BTreeSet<&str> = corrections().iter().map(|row| row.family).collect();
+    // The settled decision is seen in tests/engine_properties.rs (I4); the others below.
+    cases.insert("settled");
+    cases.extend(
+        DEVIATIONS
+            .iter()
+            .filter(|row| row.profile == Profile::Ray)
+            .map(|row| row.family),
+    );
+    assert_eq!(cases, table);
+    for row in DEVIATIONS {
+        assert!(
+            [row.ray, row.ours, row.why]
+                .iter()
+                .all(|text| !text.is_empty()),
+            "{row:?}"
+        );
+    }
+}
+
+#[test]
+fn what_the_profile_ray_does_otherwise_is_seen_too() {
+    let ray = engine(Profile::Ray, &[]);
+    let cpu4 = || Cluster::default().group(group("cpu4", "CPU=4"));
+    let float_edge = cpu4().demand("CPU=0.2", 20);
+    assert_eq!(changes(&ray, &float_edge), ["cpu4 0 -> 1: tasks"]);
+    let removed_group = cpu4()
+        .node(running("removed", "w1", "CPU=4"))
+        .demand("CPU=4", 1);
+    assert_eq!(changes(&ray, &removed_group), Vec::<String>::new());
+    let mut too_much = cpu4().idle("cpu4", "w1", 1).demand("CPU=8", 1);
+    too_much.node_mut("w1").available = support::builders::resources("CPU=8");
+    assert_eq!(changes(&ray, &too_much), Vec::<String>::new());
+    let mut constraints = cpu4().constraint("CPU=4", 1);
+    constraints
+        .snapshot
+        .constraint
+        .as_mut()
+        .unwrap()
+        .demands
+        .push(tasks("CPU=3", 1));
+    assert_eq!(
+        changes(&ray, &constraints),
+        ["cpu4 0 -> 2: request_resources"]
+    );
+    let mut minima = cpu4();
+    minima.group_mut("cpu4").bounds = ReplicaBounds { min: 2, max: 4 };
+    let capped = engine(Profile::Ray, &[("maximum", json!({"nodes_max": 1}))]);
+    assert_eq!(changes(&capped, &minima), ["cpu4 0 -> 2: minimum"]);
+    assert!(
+        lines(&minima.decide_with(&capped))
+            .iter()
+            .any(|line| line.starts_with("cpu4 0 -> 2"))
+    );
+}
+
+/// Returns the fields in which two outcomes differ.
+fn differences(want: &Value, got: &Value) -> Vec<String> {
+    if let Some(steps) = want.get("steps").and_then(Value::as_array) {
+        let none = Vec::new();
+        let other = got.get("steps").and_then(Value::as_array).unwrap_or(&none);
+        let pairs = steps.iter().zip(other);
+        let mut found: Vec<String> = pairs
+            .flat_map(|(want, got)| differences(want, got))
+            .collect();
+        if steps.len() != other.len() {
+            found.push("steps".to_owned());
+        }
+        return found;
+    }
+    let object = want.as_object().unwrap();
+    let is_same = |name: &str, want: &Value| match (name, want.as_object()) {
+        ("cluster_resources", Some(want)) => {
+            let got = got[name].as_object().unwrap();
+            let close = |(name, want): (&String, &Value)| {
+                let (want, got) = (
+                    want.as_f64().unwrap(),
+                    got.get(name).and_then(Value::as_f64),
+                );
+                got.is_some_and(|got| (want - got).abs() <= 1e-9 * want.abs().max(1.0))
+            };
+            want.len() == got.len() && want.iter().all(close)
+        }
+        _ => equal(want, &got[name]),
+    };
+    let differing = object.iter().filter(|(name, want)| !is_same(name, want));
+    differing.map(|(name, _)| name.clone()).collect()
+}
+
+/// Compares numbers by value: Python writes 4 where Rust writes 4.0.
+fn equal(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len()
+                && a.iter()
+                    .all(|(name, a)| b.get(name).is_some_and(|b| equal(a, b)))
+        }
+        _ => a == b,
+    }
+}
+
+#[test]
+fn cases_differ_only_in_the_families_of_the_table() {
+    // The three kinds of difference are seen, so that an empty list means something.
+    let want = json!({"to_launch": {"a": 1}, "cluster_resources": {"CPU": 4.0}});
+    assert_eq!(
+        differences(
+            &want,
+            &json!({"to_launch": {"a": 2}, "cluster_resources": {"CPU": 4}})
+        ),
+        ["to_launch"]
+    );
+    assert_eq!(
+        differences(
+            &want,
+            &json!({"to_launch": {"a": 1}, "cluster_resources": {}})
+        ),
+        ["cluster_resources"]
+    );
+    let Some(folder) = std::env::var_os("RAYSCALER_PARITY_CASES") else {
+        return;
+    };
+    let folder = Path::new(&folder);
+    let names = std::fs::read_dir(folder)
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    let mut names: Vec<String> = names
+        .filter_map(|name| Some(name.strip_suffix(".in.json")?.to_owned()))
+        .collect();
+    names.sort();
+    assert!(!names.is_empty(), "{} has no cases", folder.display());
+    let known: BTreeSet<&str> = DEVIATIONS
+        .iter()
+        .filter(|row| row.profile == Profile::Ray)
+        .map(|row| row.family)
+        .collect();
+    let mut wrong = Vec::new();
+    for name in names {
+        let want = std::fs::read_to_string(folder.join(format!("{name}.out.json"))).unwrap();
+        let want: Value = serde_json::from_str(&want).unwrap();
+        let family = name
+            .split_once('-')
+            .map_or(name.as_str(), |(_, family)| family);
+        if known.contains(family) || want.get("error").is_some() {
+            continue;
+        }
+        let differences = differences(&want, &outcome(&case::Case::read(folder, &name)));
+        if !differences.is_empty() {
+            wrong.push(format!("{name}: {}", differences.join(", ")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn outcome(case: &case::Case) -> Value {
+    let engine = world::engine(case);
+    let mut history = History::default();
+    let steps = case.config.clock_steps_s.clone();
+    let mut outcomes = Vec::new();
+    for at in steps.clone().unwrap_or_else(|| vec![0.0]) {
+        let now = Timestamp::from_ms(1_700_000_000_000).plus_ms(world::ms(at));
+        let world = world::World::of(case, now, &mut history);
+        let decision = engine.decide(&world.snapshot, &history, now);
+        history.absorb(&Input::Decided(&decision), now);
+        outcomes.push(outcome::of(case, &world, &decision));
+    }
+    if steps.is_some() {
+        json!({"steps": outcomes})
+    } else {
+        outcomes.swap_remove(0)
+    }
+}
