@@ -9,7 +9,7 @@ NAME := rayscaler-$(VERSION)-$(shell uname -m)-linux
 ROOTFS ?= $(TARGET)/rootfs
 RELEASE ?= $(TARGET)/release-files
 
-.PHONY: sandbox test matrix tools lint core doc ci build rootfs release deny figures
+.PHONY: sandbox test matrix tools lint core doc ci build rootfs release deny figures fuzz parity side-by-side
 
 # A minute of a busy cluster, without Kubernetes or Ray: `make sandbox ARGS="--speed 5"`.
 sandbox:
@@ -80,3 +80,23 @@ deny:
 # Measures the program as it goes into the image; the measuring itself needs no optimisation.
 figures: tools build
 	RAYSCALER_TEST_SIDECAR=$(abspath $(PROGRAM)) $(CARGO) bench --profile dev --bench reaction
+
+# RUNS changed replies of the GCS, from SEED on.
+RUNS ?= 1000000
+SEED ?= 1
+fuzz:
+	RAYSCALER_FUZZ_RUNS=$(RUNS) RAYSCALER_FUZZ_SEED=$(SEED) $(CARGO) test --profile fuzz --no-default-features --features sidecar --test fuzz -- --nocapture
+
+# COUNT random cases of each of SEEDS, decided by Ray's own scheduler and by ours: `make parity SEEDS="2 3" COUNT=1000`.
+SEEDS ?= 1
+COUNT ?= 700
+parity: tools
+	RAYSCALER_PARITY_SEEDS="$(SEEDS)" RAYSCALER_PARITY_COUNT=$(COUNT) $(CARGO) test --test parity -- --nocapture
+
+# Ray's scheduler and ours on identical inputs; Ray is given up after LIMIT seconds.
+LIMIT ?= 60
+RAY_PYTHON ?= .cache/real/ray-2.60.0/bin/python
+side-by-side:
+	@[ -x $(RAY_PYTHON) ] || { echo "$(RAY_PYTHON) is missing: make parity makes it"; exit 1; }
+	$(CARGO) build --release --no-default-features --features sidecar --example parity
+	$(RAY_PYTHON) -B tests/parity/side_by_side.py target/release/examples/parity --limit $(LIMIT)

@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
 use kube::runtime::{WatchStreamExt, watcher};
+use support::process::Start as _;
 use support::raycluster::{Group, Manifest};
 use world::{Options, World};
 

@@ -26,13 +26,28 @@ def is_built_in(dependency: dict) -> bool:
     return any(kind["kind"] is None for kind in dependency["dep_kinds"])
 
 
-def built_in(root: str, nodes: dict) -> dict:
+def tree() -> set:
+    """Returns names and versions of what is built in; `cargo metadata` adds what features of tests would bring."""
+    command = [CARGO, "tree", "--locked", "--no-default-features", "--features=sidecar"]
+    command += ["--edges=normal", "--prefix=none", "--format={p}"]
+    lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    return {tuple(line.split()[:2]) for line in lines}
+
+
+def built_in(root: str, nodes: dict, packages: dict) -> dict:
     """Returns the packages that are reached from the root, each with those it depends on."""
+    wanted = tree()
+
+    def is_wanted(package: str) -> bool:
+        about = packages[package]
+        return (about["name"], "v" + about["version"]) in wanted
+
     found, waiting = {}, [root]
     while waiting:
         package = waiting.pop()
         if package not in found:
-            found[package] = sorted(it["pkg"] for it in nodes[package]["deps"] if is_built_in(it))
+            reached = (it["pkg"] for it in nodes[package]["deps"] if is_built_in(it))
+            found[package] = sorted(filter(is_wanted, reached))
             waiting += found[package]
     return found
 
@@ -73,7 +88,7 @@ def main() -> None:
     packages = {package["id"]: package for package in known["packages"]}
     nodes = {node["id"]: node for node in known["resolve"]["nodes"]}
     root = next(id for id, package in packages.items() if package["name"] == PROGRAM)
-    parts = built_in(root, nodes)
+    parts = built_in(root, nodes, packages)
     checksums = locked_checksums(known["workspace_root"])
     components = {id: component(packages[id], checksums) for id in parts}
     reference = {id: entry["bom-ref"] for id, entry in components.items()}

@@ -363,7 +363,9 @@ fn the_policies_are_listed_in_the_order_of_the_chain() {
         names.iter().copied().eq(Engine::default().chain()),
         "{shown}"
     );
-    assert!(shown.starts_with("settle   group_priority  prefer groups with a higher priority\n"));
+    assert!(
+        shown.starts_with("settle   group_priority      prefer groups with a higher priority\n")
+    );
     let json: serde_json::Value = serde_json::from_str(&success(&["policies", "--json"])).unwrap();
     let idle = &json.as_array().unwrap()[names.len() - 1];
     assert_eq!(

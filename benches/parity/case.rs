@@ -7,6 +7,7 @@ use std::path::Path;
 use prost::Message;
 use rayscaler::wire::gcs::ray::rpc::autoscaler as wire;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// Holds one case.
 pub(crate) struct Case {
@@ -27,8 +28,9 @@ pub(crate) struct Config {
     pub(crate) cloud_resource_availabilities: BTreeMap<String, f64>,
     #[serde(default)]
     pub(crate) recoverable_resource_availabilities: BTreeMap<String, f64>,
+    /// The instance table; anything else than a list stands for one row per node.
     #[serde(default)]
-    instances: Instances,
+    instances: Value,
     #[serde(default)]
     instances_extra: Vec<Row>,
     pub(crate) ippr: Option<Ippr>,
@@ -53,19 +55,6 @@ pub(crate) struct NodeType {
     pub(crate) idle_timeout_s: Option<f64>,
     #[serde(default)]
     pub(crate) priority: i64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Instances {
-    Word(String),
-    Rows(Vec<Row>),
-}
-
-impl Default for Instances {
-    fn default() -> Self {
-        Self::Word("from_nodes".to_owned())
-    }
 }
 
 /// A row of Ray's instance table.
@@ -127,14 +116,10 @@ impl Case {
 
     /// Returns the instance table.
     pub(crate) fn rows(&self) -> Vec<Row> {
-        let mut rows = match &self.config.instances {
-            Instances::Rows(rows) => rows.clone(),
-            Instances::Word(_) => self
-                .state
-                .node_states
-                .iter()
-                .map(|node| self.row_of(node))
-                .collect(),
+        let nodes = self.state.node_states.iter();
+        let mut rows: Vec<Row> = match &self.config.instances {
+            rows @ Value::Array(_) => serde_json::from_value(rows.clone()).unwrap(),
+            _ => nodes.map(|node| self.row_of(node)).collect(),
         };
         rows.extend(self.config.instances_extra.iter().cloned());
         rows

@@ -179,33 +179,34 @@ fn resources(
         add(&own);
     }
     for (name, count) in launched {
-        let of = case
-            .config
-            .node_types
-            .iter()
-            .find(|of| of.name == *name)
-            .unwrap();
-        let rows = world
-            .rows
-            .values()
-            .filter(|row| row.node_type == *name)
-            .count();
-        let required = of.min.saturating_sub(u32::try_from(rows).unwrap());
-        let limits = world.snapshot.resizing.groups.get(&name.as_str().into());
-        for at in 0..*count {
-            let mut own = of.resources.clone();
-            if let Some(size) = limits.filter(|_| at >= required) {
-                let most = |name: &str, size: Quantity| {
-                    size.max(
-                        Quantity::from_f64(of.resources.get(name).copied().unwrap_or(0.0)).unwrap(),
-                    )
-                };
-                set_size(&mut own, most("CPU", size.cpu), most("memory", size.memory));
-            }
+        for own in new_nodes(case, world, name, *count) {
             add(&own);
         }
     }
     sums
+}
+
+/// Returns what the new nodes of a type will have: those for its minimum as they are configured,
+/// the others resized to the most they may have.
+fn new_nodes(case: &Case, world: &World, name: &str, count: u32) -> Vec<BTreeMap<String, f64>> {
+    let mut types = case.config.node_types.iter();
+    let of = types.find(|of| of.name == *name).unwrap();
+    let rows = world.rows.values().filter(|row| row.node_type == *name);
+    let required = of.min.saturating_sub(u32::try_from(rows.count()).unwrap());
+    let limits = world.snapshot.resizing.groups.get(&name.into());
+    let own = |at: u32| {
+        let mut own = of.resources.clone();
+        if let Some(size) = limits.filter(|_| at >= required) {
+            let configured = |name: &str| of.resources.get(name).copied().unwrap_or(0.0);
+            let most = |name: &str, size: Quantity| {
+                size.max(Quantity::from_f64(configured(name)).unwrap())
+            };
+            let (cpu, memory) = (most("CPU", size.cpu), most("memory", size.memory));
+            set_size(&mut own, cpu, memory);
+        }
+        own
+    };
+    (0..count).map(own).collect()
 }
 
 fn set_size(resources: &mut BTreeMap<String, f64>, cpu: Quantity, memory: Quantity) {

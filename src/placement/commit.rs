@@ -9,9 +9,13 @@ use super::shape::index;
 impl Pool {
     /// Takes a placement over; `claims` says for each ask what the nodes are used for.
     ///
-    /// As in Ray the nodes that were picked come first from now on, then the others, then new ones.
+    /// As in Ray the nodes that were picked come first from now on, then the others, then those
+    /// set aside, then new ones.
     pub fn commit(&mut self, placement: &Placement, claims: &[usize], ledger: Ledger) {
         let mut lineup = self.take_lineup(ledger);
+        if !self.corrections.order {
+            self.set_aside(&mut lineup, &placement.shapes);
+        }
         self.lineups = [None, None];
         let picks = i64::try_from(placement.picks.len()).unwrap_or(i64::MAX);
         let mut key = self.first - picks;

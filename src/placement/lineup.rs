@@ -12,11 +12,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
+use super::aside::Sides;
 use super::budget::Budget;
 use super::floors::Floors;
 use super::queue::{Queue, QueueKey};
 use super::score::Rank;
-use super::shape::{Shapes, index};
+use super::shape::{ShapeId, Shapes, index};
 use super::state::{NodeState, Scratch, Terrain, Trial};
 
 /// Above this many equal steps they are taken in strides, so that counts in the billions end.
@@ -96,7 +97,21 @@ pub(super) struct Lineup {
     kept: usize,
     touched: Vec<u32>,
     /// What new nodes offer for short lists, by kind of host.
-    offers: BTreeMap<QueueKey, Offers>,
+    ///
+    /// What they take is told by position in the queue, so that the positions are part of the key.
+    offers: BTreeMap<(QueueKey, Vec<usize>), Offers>,
+    /// Which classes the last call has set aside, and those that got nodes since.
+    sides: Sides,
+    changed: Vec<u32>,
+}
+
+/// One entry of the list of a class.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) key: i64,
+    pub(super) slot: usize,
+    class: u32,
+    at: usize,
 }
 
 /// What each kind of new host would take.
@@ -124,7 +139,49 @@ impl Lineup {
         }
     }
 
+    /// Returns the entries, the earliest first, that stand behind `border` though their class is not
+    /// to be set aside for `shapes`, and those before it whose class is.
+    pub(super) fn misplaced(
+        &mut self,
+        shapes: &[ShapeId],
+        border: i64,
+        is_aside: impl Fn(u32) -> bool,
+    ) -> Vec<Place> {
+        let mut classes = std::mem::take(&mut self.changed);
+        self.sides
+            .turn_to((shapes, self.lines.len()), is_aside, &mut classes);
+        classes.sort_unstable();
+        classes.dedup();
+        let mut misplaced = Vec::new();
+        for class in classes {
+            let entries = &self.lines[index(class)].entries;
+            if entries.is_empty() {
+                continue;
+            }
+            let is_before = entries.partition_point(|entry| entry.key < border);
+            let wrong = if self.sides.is_aside(class) {
+                0..is_before
+            } else {
+                is_before..entries.len()
+            };
+            misplaced.extend(wrong.map(|at| Place {
+                key: entries[at].key,
+                slot: entries[at].slot,
+                class,
+                at,
+            }));
+        }
+        misplaced.sort_unstable_by_key(|place| place.key);
+        misplaced
+    }
+
+    /// Gives an entry another key, that keeps it between its neighbours.
+    pub(super) fn set_key(&mut self, place: &Place, key: i64) {
+        self.lines[index(place.class)].entries[place.at].key = key;
+    }
+
     fn line(&mut self, class: u32) -> &mut Line {
+        self.changed.push(class);
         let at = index(class);
         if at >= self.lines.len() {
             self.lines.resize_with(at + 1, Line::default);
@@ -168,11 +225,14 @@ impl Lineup {
             self.offers.clear();
         }
         let kept = &mut self.kept;
-        let offers = self.offers.entry(queue.key(shapes)).or_insert_with(|| {
-            let offers = make();
-            *kept += offers.len();
-            offers
-        });
+        let offers = self
+            .offers
+            .entry((queue.key(shapes), queue.positions()))
+            .or_insert_with(|| {
+                let offers = make();
+                *kept += offers.len();
+                offers
+            });
         Arc::clone(offers)
     }
 
@@ -393,7 +453,7 @@ impl Race {
 
     fn greediest(&mut self, at: usize) -> Option<(u64, u32)> {
         while let Some((count, class)) = self.wanted[at].peek().copied() {
-            let takes = |trial: &Trial| trial.fill.iter().any(|taken| *taken == (at, count));
+            let takes = |trial: &Trial| trial.fill.contains(&(at, count));
             if self.trials[index(class)].as_ref().is_some_and(takes) {
                 return Some((count, class));
             }

@@ -4,12 +4,26 @@
 //!
 //! Groups are chosen as Ray's own scheduler chooses them, its f64 score included, since users know
 //! where their tasks go. What fits is decided in integers. Demand stays (shape, count), equal nodes
-//! are one class that is simulated once, and nodes that exist only as a number stay a number: the
-//! cost grows with shapes, classes and nodes that are really used, not with tasks times nodes.
+//! are one class that is simulated once, and nodes that exist only as a number stay a number.
 //! A plan is made without changing anything ([`Pool::place`]) and taken over in a second step
 //! ([`Pool::commit`]), so that a placement group that does not fit leaves no trace.
+//!
+//! # Cost
+//!
+//! With N nodes of C classes, S shapes, G groups, L different lists of placement groups, and U nodes
+//! that are used or launched:
+//!
+//! - making the pool: O(N log C);
+//! - a call for many requests: O(C · S) to simulate each class once, O(U · log C) to take nodes, and
+//!   one more simulation of a class each time that fewer requests of a shape are left than it would take;
+//! - a call for few (a placement group): O(log C) per node taken, once each class has been simulated
+//!   for a list like it: O(C · L) in all;
+//! - launches: O(G) per step, and equal steps are one, whatever their number.
+//!
+//! Counts of requests appear nowhere: a million equal tasks cost what one does.
 #![deny(clippy::disallowed_types)]
 
+mod aside;
 mod asked;
 mod budget;
 mod caps;

@@ -30,7 +30,7 @@ pub(super) struct Item {
 /// Says what an outfit can do for a shape.
 #[derive(Debug, Clone)]
 pub(super) struct Fit {
-    /// Which items it takes how much of; `None` when the outfit lacks one.
+    /// Which items it takes how much of; `None` when the outfit lacks one, or no selector is met.
     pub(super) needs: Option<Box<[(usize, i64)]>>,
     /// Items it names without taking any.
     pub(super) named: Box<[usize]>,
@@ -130,9 +130,30 @@ impl Outfit {
         fit.selector.is_some() && fit.needs.as_deref().is_some_and(has)
     }
 
+    /// Returns whether the amounts of a shape are among those that are left, whatever the labels.
+    pub(super) fn has_room(&self, shape: &Shape, left: &[i64]) -> bool {
+        let amounts = shape.request.resources.iter();
+        let mut taken = amounts.filter(|(_, amount)| *amount > Quantity::ZERO);
+        taken.all(|(name, amount)| {
+            let at = self.position(name.as_str());
+            at.is_some_and(|at| left[at] >= amount.units())
+        })
+    }
+
     fn compile(&mut self, shape: &Shape) {
         let request = &shape.request;
-        let mut needs = Some(Vec::new());
+        let Some(selector) = request.matching_selector(&self.labels) else {
+            // Most shapes that choose by label are for few outfits, and the amounts do not matter.
+            self.fits.push(Fit {
+                needs: None,
+                named: Box::default(),
+                selector: None,
+                selectors: request.selectors.len(),
+                is_kept_apart: false,
+            });
+            return;
+        };
+        let mut needs = Some(Vec::with_capacity(request.resources.len()));
         let mut named = Vec::new();
         for (name, amount) in request.resources.iter() {
             match self.position(name.as_str()) {
@@ -153,7 +174,7 @@ impl Outfit {
         self.fits.push(Fit {
             needs: needs.map(Vec::into_boxed_slice),
             named: named.into_boxed_slice(),
-            selector: request.matching_selector(&self.labels),
+            selector: Some(selector),
             selectors: request.selectors.len(),
             is_kept_apart,
         });
@@ -270,7 +291,9 @@ impl Outfits {
     /// Works out what every outfit can do for the shapes that are new.
     pub(super) fn learn(&mut self, shapes: &Shapes) {
         for outfit in &mut self.all {
-            for id in outfit.fits.len()..shapes.len() {
+            let known = outfit.fits.len();
+            outfit.fits.reserve(shapes.len().saturating_sub(known));
+            for id in known..shapes.len() {
                 outfit.compile(shapes.get(u32::try_from(id).unwrap_or(u32::MAX)));
             }
         }

@@ -7,6 +7,7 @@ use crate::model::{
     ClusterSnapshot, History, Node, NodeKind, NodeStatus, ResizeState, ResourceMap, WorkerGroup,
 };
 
+use super::aside::Border;
 use super::asked::Asked;
 use super::budget::Budget;
 use super::caps::Usage;
@@ -122,6 +123,7 @@ pub struct Pool {
     /// Next keys before and behind all others.
     pub(super) first: i64,
     pub(super) last: i64,
+    pub(super) border: Border,
     choice: Choice,
     is_settled: bool,
 }
@@ -158,6 +160,7 @@ impl Pool {
             slot_of: vec![None; snapshot.nodes.len()],
             first: 0,
             last: 0,
+            border: Border::default(),
             choice: Choice::default(),
             is_settled: false,
         };

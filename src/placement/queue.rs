@@ -79,6 +79,16 @@ impl Queue {
         open.collect()
     }
 
+    /// Returns the shape at a position.
+    pub(super) fn shape_at(&self, at: usize) -> ShapeId {
+        self.waiting[at].shape
+    }
+
+    /// Returns the positions of requests of which some are left.
+    pub(super) fn positions(&self) -> Vec<usize> {
+        self.open().map(|(at, _, _)| at).collect()
+    }
+
     /// Returns the shape at every position.
     pub(super) fn shapes(&self) -> Vec<ShapeId> {
         self.waiting.iter().map(|waiting| waiting.shape).collect()

@@ -118,10 +118,14 @@ impl NodeState {
             if fit.is_kept_apart {
                 continue;
             }
-            let most = match &terrain.shapes.get(shape).apart {
+            let apart = &terrain.shapes.get(shape).apart;
+            let is_beside =
+                |(at, _): &(usize, u64)| terrain.shapes.get(queue.shape_at(*at)).apart == *apart;
+            let most = match apart {
                 Apart::No => u64::MAX,
                 Apart::Own if has_own => continue,
                 Apart::Label(avoid) if self.spread.contains(avoid) => continue,
+                Apart::Label(_) if scratch.fill.iter().any(is_beside) => continue,
                 Apart::Own | Apart::Label(_) => 1,
             };
             let left = if scratch.fill.is_empty() {

@@ -247,13 +247,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             return;
         };
         let before_decide = self.clock.precise_ms();
-        let steps = self.work_budget.steps();
-        let engine = &settings.engine;
-        let decision = engine.decide_within(snapshot, &self.history, started_at, steps);
-        let decided_ms = self.clock.precise_ms() - before_decide;
-        self.work_budget.learn(decision.steps, decided_ms);
-        self.history.absorb(&Input::Decided(&decision), started_at);
-        let violations = check(snapshot, &self.history, &decision);
+        let (decision, violations) = self.decide(&settings.engine, snapshot, started_at);
         let before_act = self.clock.precise_ms();
         let write_hold = self.write_hold(snapshot, &settings, &violations, started_at);
         let remembered = self.history.clone();
@@ -293,6 +287,23 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             .into_iter()
             .flatten()
             .min();
+    }
+
+    /// Decides within the work budget, and checks what was decided.
+    fn decide(
+        &mut self,
+        engine: &Engine,
+        snapshot: &ClusterSnapshot,
+        at: Timestamp,
+    ) -> (ScaleDecision, Vec<Violation>) {
+        let began_ms = self.clock.precise_ms();
+        let steps = self.work_budget.steps();
+        let decision = engine.decide_within(snapshot, &self.history, at, steps);
+        let took_ms = self.clock.precise_ms() - began_ms;
+        self.work_budget.learn(decision.steps, took_ms);
+        let violations = check(snapshot, &self.history, &decision);
+        self.history.absorb(&Input::Decided(&decision), at);
+        (decision, violations)
     }
 
     fn write_hold(

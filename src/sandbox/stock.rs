@@ -5,8 +5,8 @@
 //! queued when the demand goes. While a pod that is named in any `workersToDelete` is still listed, it
 //! launches and removes nothing. An idle worker is drained in one turn and named in the next.
 //!
-//! Which groups it grows and who is idle is decided by our own engine, whose choices follow Ray's. So
-//! only the loop is compared, not the speed of the decision, which is taken as nothing on both sides.
+//! Which groups it grows and who is idle is decided by our own engine with the profile `ray`, which chooses as Ray does.
+//! The time that a decision takes counts as nothing on both sides.
 //! Left out, each of which would make it slower: its start, time-outs, failed launches.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
-use crate::engine::{ChainEntry, Engine};
+use crate::engine::{ChainEntry, Engine, Profile};
 use crate::model::{
     ClusterSnapshot, Completeness, History, Input, NodeKind, NodeStatus, RemovalCause,
     ScaleDecision, WorkerGroupName,
@@ -127,7 +127,8 @@ fn engine() -> Engine {
         entry.settings = json!({"grace": "0s", "refused_pause": "0s"});
     }
     // The default settings always build, and so do these; a test holds that.
-    Engine::new(&chain, &Registry::default()).unwrap_or_default()
+    let engine = Engine::new(&chain, &Registry::default()).unwrap_or_default();
+    engine.with_profile(Profile::Ray)
 }
 
 /// What the original keeps in its table.

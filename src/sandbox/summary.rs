@@ -7,6 +7,9 @@ use super::play::Played;
 use super::timeline::seconds;
 use crate::model::Timestamp;
 
+/// Reads one number off what was played.
+type Value = fn(&Played) -> String;
+
 /// Writes the summary of a scenario, and of the stock loop where that was played too.
 pub(super) fn write(ours: &Played, stock: Option<&Played>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
@@ -31,7 +34,7 @@ pub(super) fn write(ours: &Played, stock: Option<&Played>, out: &mut dyn Write) 
     }
     writeln!(out)?;
     row(out, "cost", "rayscaler", stock.map(|_| "stock loop"))?;
-    let rows: [(&str, fn(&Played) -> String); 7] = [
+    let rows: [(&str, Value); 7] = [
         ("node-seconds paid for", |played| {
             node_seconds(played.tally.paid())
         }),

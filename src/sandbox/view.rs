@@ -104,7 +104,7 @@ fn draw(picture: &mut ratatui::Frame<'_>, frame: &Frame<'_>, hints: &[String]) {
     ])
     .areas(picture.area());
     let [left, right] =
-        Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)]).areas(top);
+        Layout::horizontal([Constraint::Percentage(58), Constraint::Percentage(42)]).areas(top);
     picture.render_widget(title_line(frame), title);
     draw_groups(picture, frame, left);
     draw_demand(picture, frame, right);
@@ -141,13 +141,7 @@ fn title_line<'a>(frame: &Frame<'a>) -> TextLine<'a> {
 
 fn draw_groups(picture: &mut ratatui::Frame<'_>, frame: &Frame<'_>, area: Rect) {
     let header = [
-        "group",
-        "replicas",
-        "no machine",
-        "starting",
-        "busy",
-        "idle",
-        "leaving",
+        "group", "replicas", "pending", "starting", "busy", "idle", "leaving",
     ];
     let rows = frame.groups.iter().map(|group| {
         let workers = frame.workers.get(&group.name).copied().unwrap_or_default();
@@ -163,12 +157,12 @@ fn draw_groups(picture: &mut ratatui::Frame<'_>, frame: &Frame<'_>, area: Rect) 
         .style(group_style(workers))
     });
     let widths = [
-        Constraint::Min(10),
-        Constraint::Length(9),
-        Constraint::Length(10),
+        Constraint::Min(8),
         Constraint::Length(8),
-        Constraint::Length(5),
-        Constraint::Length(5),
+        Constraint::Length(7),
+        Constraint::Length(8),
+        Constraint::Length(4),
+        Constraint::Length(4),
         Constraint::Length(7),
     ];
     let table = Table::new(rows, widths)
@@ -341,12 +335,20 @@ mod tests {
         let picture = screen.backend().to_string();
         for text in [
             "rayscaler sandbox  a test  2.0 s of 75.0 s",
-            "small      3 of 4    ·          1        2     ·     ·",
+            "replicas pending starting busy idle leaving",
             "1.0 s asked   burst: 40 tasks",
             "decisions, and why",
             "a hint",
         ] {
             assert!(picture.contains(text), "{text}\n{picture}");
         }
+        let mut lines = picture.lines();
+        let row = lines.find(|line| line.contains("small")).unwrap();
+        let counts: Vec<&str> = row.split_whitespace().skip(1).take(8).collect();
+        assert_eq!(
+            counts[..7],
+            ["3", "of", "4", "·", "1", "2", "·"],
+            "{picture}"
+        );
     }
 }

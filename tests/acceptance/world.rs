@@ -31,6 +31,9 @@ const DRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/ray/accept
 /// A node with a raylet that has work.
 const RUNNING: i32 = NodeStatus::Running as i32;
 
+/// A node with a raylet that was told to stop and may still have work.
+const DRAINING: i32 = NodeStatus::Draining as i32;
+
 /// A node that the GCS has given up.
 const DEAD: i32 = NodeStatus::Dead as i32;
 
@@ -450,7 +453,7 @@ async fn watch_names(cluster: Cluster, gcs: GcsClient, named_busy: Arc<Mutex<Vec
             let nodes = reply.cluster_resource_state.unwrap_or_default().node_states;
             busy = nodes
                 .iter()
-                .filter(|node| node.status == RUNNING && has_work(node))
+                .filter(|node| [RUNNING, DRAINING].contains(&node.status) && has_work(node))
                 .map(|node| node.instance_id.clone())
                 .collect();
         }

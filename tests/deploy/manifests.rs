@@ -339,3 +339,26 @@ fn the_examples_for_old_kuberay_have_only_the_fields_of_1_1() {
         }
     }
 }
+
+#[test]
+fn our_own_check_finds_nothing_that_hurts_in_the_examples() {
+    for file in [
+        "raycluster.yaml",
+        "raycluster-image-alone.yaml",
+        "dry-run.yaml",
+        "rayservice.yaml",
+        "rayjob.yaml",
+    ] {
+        let path = project("deploy").join(file);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rayscaler"));
+        let checked = command
+            .arg("check")
+            .arg("--raycluster")
+            .arg(path)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&checked.stdout);
+        let errors = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{file}: {said}{errors}");
+    }
+}

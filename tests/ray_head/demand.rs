@@ -81,14 +81,28 @@ async fn what_a_driver_asks_for_is_said<H: Head>(head: H) {
         is_all.then_some(state)
     })
     .await;
-    let (_, plain) = pending(&seen, &[("CPU", 8.0)]).unwrap();
+    the_selectors_of_tasks_are_said(&seen);
+    groups_and_tasks_inside_are_said(&seen);
+    the_constraint_is_said(&seen);
+    assert_eq!(seen.pending_resource_requests.len(), 4);
+    let node = &seen.node_states[0];
+    assert_eq!(node.status(), NodeStatus::Running);
+    assert!(!node.available_resources.contains_key("CPU") && node.total_resources["CPU"] == 2.0);
+    assert_eq!(node.labels["zone"], "z1");
+    a_raylet_and_the_gcs_tell_the_same(&head).await;
+
+    the_driver_is_said(&head, &seen).await;
+}
+
+fn the_selectors_of_tasks_are_said(seen: &ClusterResourceState) {
+    let (_, plain) = pending(seen, &[("CPU", 8.0)]).unwrap();
     assert_eq!(
         plain.label_selectors,
         [LabelSelector::default()],
         "one that asks for nothing"
     );
     assert!(plain.placement_constraints.is_empty());
-    let (count, selected) = pending(&seen, &[("CPU", 3.0)]).unwrap();
+    let (count, selected) = pending(seen, &[("CPU", 3.0)]).unwrap();
     assert_eq!(count, 1);
     let zone = |values: &[&str]| {
         let values = values.iter().map(|value| (*value).to_owned()).collect();
@@ -107,6 +121,9 @@ async fn what_a_driver_asks_for_is_said<H: Head>(head: H) {
         words(&selected.label_selectors),
         [vec![not_spot, zone(&["z7", "z8"])], vec![zone(&["z6"])]]
     );
+}
+
+fn groups_and_tasks_inside_are_said(seen: &ClusterResourceState) {
     let gang = |strategy: &str| {
         let ending = format!(":{strategy}|PENDING");
         seen.pending_gang_resource_requests
@@ -118,9 +135,11 @@ async fn what_a_driver_asks_for_is_said<H: Head>(head: H) {
     assert_eq!(gang("STRICT_SPREAD").requests.len(), 2);
     let (id, _) = gang("PACK").details.split_once(':').unwrap();
     let (in_group, itself) = (format!("CPU_group_{id}"), format!("bundle_group_{id}"));
-    let (count, _) = pending(&seen, &[(in_group.as_str(), 1.0), (itself.as_str(), 0.001)]).unwrap();
+    let (count, _) = pending(seen, &[(in_group.as_str(), 1.0), (itself.as_str(), 0.001)]).unwrap();
     assert_eq!(count, 1);
-    assert_eq!(seen.pending_resource_requests.len(), 4);
+}
+
+fn the_constraint_is_said(seen: &ClusterResourceState) {
     assert_eq!(seen.cluster_resource_constraints.len(), 1);
     let wanted = &seen.cluster_resource_constraints[0].resource_requests;
     let mut wanted: Vec<_> = wanted
@@ -142,13 +161,10 @@ async fn what_a_driver_asks_for_is_said<H: Head>(head: H) {
             (r#"{"GPU": 2.0}"#.to_owned(), vec![], 1)
         ]
     );
+}
 
+async fn the_driver_is_said<H: Head>(head: &H, seen: &ClusterResourceState) {
     let node = &seen.node_states[0];
-    assert_eq!(node.status(), NodeStatus::Running);
-    assert!(!node.available_resources.contains_key("CPU") && node.total_resources["CPU"] == 2.0);
-    assert_eq!(node.labels["zone"], "z1");
-    a_raylet_and_the_gcs_tell_the_same(&head).await;
-
     let client = head.client();
     let jobs = client.get_all_job_info().await.unwrap().job_info_list;
     assert_eq!(jobs.len(), 1);

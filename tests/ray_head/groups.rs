@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rayscaler::wire::gcs::ray::rpc::autoscaler::{GangResourceRequest, NodeStatus};
+use rayscaler::wire::gcs::ray::rpc::autoscaler::{GangResourceRequest, NodeState, NodeStatus};
 use rayscaler::wire::gcs::ray::rpc::{NodeDeathInfo, node_death_info::Reason};
 
 use crate::heads::{Head, Worker};
@@ -93,8 +93,46 @@ async fn a_placed_group_adds_its_bundles_to_its_nodes<H: Head>(head: H) {
     })
     .await;
     let label = holding.dynamic_labels.keys().next().unwrap().clone();
+    one_bundle_is_shown(&holding, &label);
+
+    // One of two nodes goes: its bundle alone waits, and not beside the other.
+    one_of_two_bundles_is_lost(&head, &mut second).await;
+    assert!(
+        node(&head, &first.id())
+            .await
+            .dynamic_labels
+            .contains_key(&label)
+    );
+    let third = head.worker(WorkerOptions::named("third")).await;
+    pending(&head, 0).await;
+    let printed = head.user(&["gang_nodes", "g"]).await;
+    let holders: BTreeSet<String> = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+    let hex = |id: Vec<u8>| {
+        id.iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    assert_eq!(holders, BTreeSet::from([hex(first.id()), hex(third.id())]));
+
+    head.user(&["remove_gang", "g"]).await;
+    for id in [first.id(), third.id()] {
+        let idle = until(&head, &id, "idle", |node| node.status() == NodeStatus::Idle).await;
+        assert!(idle.dynamic_labels.is_empty());
+        assert!(
+            !idle
+                .total_resources
+                .keys()
+                .any(|name| name.contains("_group_")),
+            "{:?}",
+            idle.total_resources
+        );
+        assert_eq!(idle.available_resources, idle.total_resources);
+    }
+}
+
+fn one_bundle_is_shown(holding: &NodeState, label: &str) {
     let id = label.strip_prefix("_PG_").unwrap();
-    assert_eq!(holding.dynamic_labels[&label], "");
+    assert_eq!(holding.dynamic_labels[label], "");
     let at = if holding
         .total_resources
         .contains_key(&format!("bundle_group_0_{id}"))
@@ -127,18 +165,19 @@ async fn a_placed_group_adds_its_bundles_to_its_nodes<H: Head>(head: H) {
         (holding.status(), holding.idle_duration_ms),
         (NodeStatus::Running, 0)
     );
+}
 
-    // One of two nodes goes: its bundle alone waits, and not beside the other.
-    second.kill();
+async fn one_of_two_bundles_is_lost<H: Head>(head: &H, holder: &mut H::Worker) {
+    holder.kill();
     let told = NodeDeathInfo {
         reason: Reason::UnexpectedTermination.into(),
         reason_message: String::new(),
     };
     head.client()
-        .unregister_node(second.id(), told)
+        .unregister_node(holder.id(), told)
         .await
         .unwrap();
-    let waiting = pending(&head, 1).await.remove(0);
+    let waiting = pending(head, 1).await.remove(0);
     assert!(
         waiting.details.ends_with(":STRICT_SPREAD|RESCHEDULING"),
         "{}",
@@ -151,35 +190,4 @@ async fn a_placed_group_adds_its_bundles_to_its_nodes<H: Head>(head: H) {
         ),
         (1, 1)
     );
-    assert!(
-        node(&head, &first.id())
-            .await
-            .dynamic_labels
-            .contains_key(&label)
-    );
-    let third = head.worker(WorkerOptions::named("third")).await;
-    pending(&head, 0).await;
-    let printed = head.user(&["gang_nodes", "g"]).await;
-    let holders: BTreeSet<String> = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
-    let hex = |id: Vec<u8>| {
-        id.iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
-    assert_eq!(holders, BTreeSet::from([hex(first.id()), hex(third.id())]));
-
-    head.user(&["remove_gang", "g"]).await;
-    for id in [first.id(), third.id()] {
-        let idle = until(&head, &id, "idle", |node| node.status() == NodeStatus::Idle).await;
-        assert!(idle.dynamic_labels.is_empty());
-        assert!(
-            !idle
-                .total_resources
-                .keys()
-                .any(|name| name.contains("_group_")),
-            "{:?}",
-            idle.total_resources
-        );
-        assert_eq!(idle.available_resources, idle.total_resources);
-    }
 }

@@ -111,7 +111,11 @@ async fn a_new_node_shows_what_it_has_and_is_idle_from_its_first_report<H: Head>
     assert_eq!(load.node_id, worker.id());
     assert!(load.idle_duration_ms > 0 && !load.is_draining);
     assert_eq!(load.resources_total, seen.total_resources);
-    let of_head = state(&head)
+    the_head_and_all_usage_are_shown(&head, &worker).await;
+}
+
+async fn the_head_and_all_usage_are_shown<H: Head>(head: &H, worker: &H::Worker) {
+    let of_head = state(head)
         .await
         .node_states
         .into_iter()
@@ -139,6 +143,18 @@ async fn a_busy_node_refuses_and_an_idle_one_goes<H: Head>(head: H) {
         head.worker(WorkerOptions::named("idle")).await,
     );
     head.user(&["actor", "one", ON_X[0], ON_X[1]]).await;
+    a_busy_one_refuses(&head, &busy).await;
+    an_idle_one_goes(&head, &mut idle).await;
+    orders_to_nobody_and_wrong_ones_are_answered(&head, (&idle.id(), &busy.id())).await;
+    assert_eq!(node(&head, &busy.id()).await.status(), NodeStatus::Running);
+    head.user(&["kill", "one"]).await;
+    until(&head, &busy.id(), "idle again", |node| {
+        node.status() == NodeStatus::Idle
+    })
+    .await;
+}
+
+async fn a_busy_one_refuses<H: Head>(head: &H, busy: &H::Worker) {
     let client = head.client();
     let refused = client
         .drain_node(drain(&busy.id(), DrainNodeReason::IdleTermination))
@@ -149,7 +165,7 @@ async fn a_busy_node_refuses_and_an_idle_one_goes<H: Head>(head: H) {
         refused.rejection_reason_message,
         "The node to be idle terminated is no longer idle."
     );
-    let working = until(&head, &busy.id(), "no processor left", |node| {
+    let working = until(head, &busy.id(), "no processor left", |node| {
         !node.available_resources.contains_key("CPU")
     })
     .await;
@@ -166,13 +182,16 @@ async fn a_busy_node_refuses_and_an_idle_one_goes<H: Head>(head: H) {
         "{:?}",
         working.node_activity
     );
-    let busy_load = load(&head, &busy).await;
+    let busy_load = load(head, busy).await;
     assert_eq!(
         (busy_load.idle_duration_ms, busy_load.is_draining),
         (0, false)
     );
+}
 
-    until(&head, &idle.id(), "idle", |node| {
+async fn an_idle_one_goes<H: Head>(head: &H, idle: &mut H::Worker) {
+    let client = head.client();
+    until(head, &idle.id(), "idle", |node| {
         node.status() == NodeStatus::Idle
     })
     .await;
@@ -181,7 +200,7 @@ async fn a_busy_node_refuses_and_an_idle_one_goes<H: Head>(head: H) {
         .await
         .unwrap();
     assert!(accepted.is_accepted && accepted.rejection_reason_message.is_empty());
-    let dead = until(&head, &idle.id(), "dead", |node| {
+    let dead = until(head, &idle.id(), "dead", |node| {
         node.status() == NodeStatus::Dead
     })
     .await;
@@ -195,7 +214,7 @@ async fn a_busy_node_refuses_and_an_idle_one_goes<H: Head>(head: H) {
         ("idle", "small")
     );
     assert_eq!(dead.idle_duration_ms, 0);
-    let death = death(&head, &idle.id()).await;
+    let death = death(head, &idle.id()).await;
     assert_eq!(
         (death.reason(), death.reason_message.as_str()),
         (Reason::AutoscalerDrainIdle, "a test")
@@ -209,17 +228,23 @@ async fn a_busy_node_refuses_and_an_idle_one_goes<H: Head>(head: H) {
         load.is_err().then_some(())
     })
     .await;
+}
 
-    for gone in [idle.id(), vec![9; 28]] {
+async fn orders_to_nobody_and_wrong_ones_are_answered<H: Head>(
+    head: &H,
+    (dead, busy): (&[u8], &[u8]),
+) {
+    let client = head.client();
+    for gone in [dead, &[9; 28]] {
         let answer = client
-            .drain_node(drain(&gone, DrainNodeReason::IdleTermination))
+            .drain_node(drain(gone, DrainNodeReason::IdleTermination))
             .await
             .unwrap();
         assert!(answer.is_accepted, "dead or unknown");
     }
     let short = DrainNodeRequest {
         deadline_timestamp_ms: -1,
-        ..drain(&busy.id(), DrainNodeReason::Preemption)
+        ..drain(busy, DrainNodeReason::Preemption)
     };
     match client.drain_node(short).await.unwrap_err() {
         GcsError::Rejected {
@@ -232,12 +257,6 @@ async fn a_busy_node_refuses_and_an_idle_one_goes<H: Head>(head: H) {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(node(&head, &busy.id()).await.status(), NodeStatus::Running);
-    head.user(&["kill", "one"]).await;
-    until(&head, &busy.id(), "idle again", |node| {
-        node.status() == NodeStatus::Idle
-    })
-    .await;
 }
 
 async fn a_preempted_node_runs_on_until_its_work_ends<H: Head>(head: H) {

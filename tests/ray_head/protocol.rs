@@ -159,7 +159,10 @@ async fn keys_and_reports_are_kept_by_their_rules<H: Head>(head: H) {
         .await
         .unwrap();
     assert_eq!(flag.as_deref(), Some(b"1".as_slice()));
+    a_report_replaces_one_of_no_higher_version(&client).await;
+}
 
+async fn a_report_replaces_one_of_no_higher_version(client: &GcsClient) {
     let report = |version, pod: &str| AutoscalingState {
         autoscaler_state_version: version,
         pending_instances: vec![PendingInstance {

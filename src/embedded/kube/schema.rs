@@ -405,7 +405,7 @@ impl Rule {
 #[cfg(test)]
 mod tests {
     use super::{Rule, Schema, raycluster};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
     fn the_resource_is_read_whole() {
@@ -428,16 +428,17 @@ mod tests {
             json!([1])
         );
         assert_eq!(schema.validate(&cluster, None), []);
+        let fields = |cluster: &Value| {
+            let causes = schema.validate(cluster, None).into_iter();
+            causes.map(|cause| cause.field).collect::<Vec<_>>()
+        };
         cluster["spec"]["managedBy"] = json!("nobody");
+        assert_eq!(fields(&cluster), ["spec.managedBy"]);
+        // Rules are for objects that fit.
         cluster["spec"]["workerGroupSpecs"][0]["replicas"] = json!("1");
-        let fields: Vec<String> = schema
-            .validate(&cluster, None)
-            .into_iter()
-            .map(|it| it.field)
-            .collect();
         assert_eq!(
-            fields,
-            ["spec.managedBy", "spec.workerGroupSpecs[0].replicas"]
+            fields(&cluster),
+            ["spec.workerGroupSpecs[0].replicas", "<nil>"]
         );
         assert_eq!(schema.list_keys(&["status", "conditions"]), ["type"]);
         assert!(schema.list_keys(&["spec", "workerGroupSpecs"]).is_empty());
