@@ -65,7 +65,8 @@ async fn pods_on_their_way_out_count_as_available() {
     cluster.scale(0, 1, &names[..1]).await;
     cluster.wait_for_status("/desiredWorkerReplicas", 1).await;
     let_a_pass_go_by(&cluster).await;
-    assert_eq!(cluster.get().await["status"]["desiredWorkerReplicas"], 2);
+    // The pass writes the status last, after the pod that tells of it.
+    cluster.wait_for_status("/desiredWorkerReplicas", 2).await;
     cluster.wait_for_status("/availableWorkerReplicas", 3).await;
     release(&cluster, &names[0]).await;
     cluster.wait_for_status("/availableWorkerReplicas", 2).await;
