@@ -25,6 +25,7 @@ pub(super) fn unserved(code: &str) -> &'static str {
         "at_total_cap" => "the cap over all groups is reached",
         "not_together" => "some of it fits, but not all of it at one time",
         "nodes_busy" => "only nodes that are busy could serve it, and no group",
+        "growth_slice" => "pods are asked for in slices, as fast as they appear",
         "upscaling_mode" => "groups grow step by step (upscalingMode: Conservative)",
         "group_skipped" => "the group it may be made for cannot be scaled",
         _ => "",

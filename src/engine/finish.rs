@@ -142,6 +142,7 @@ pub(super) fn conclude(
         forget = names_to_forget(ctx, &mut plan, settings);
     }
     gate.holds.into_iter().for_each(|hold| plan.hold(hold));
+    super::traps::name_traps(ctx, &mut plan);
     plan.resize(resizes(ctx, &plan));
     if let Some(at) = gate.stale_at {
         plan.recheck_at(at);

@@ -11,6 +11,8 @@ pub mod invariants;
 mod profile;
 mod settings;
 mod settle;
+mod traps;
+mod weak_points;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,6 +28,7 @@ pub use apply::apply;
 pub use deviations::{DEVIATIONS, Deviation};
 pub use profile::Profile;
 pub use settings::EngineSettings;
+pub use weak_points::{WEAK_POINTS, WeakPoint};
 
 /// Names one policy of the chain, and its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -35,7 +35,8 @@ impl Profile {
             Self::Default => {}
             Self::Ray => {
                 set("gpu_sparing", json!({"resources": ["GPU"]}));
-                chain.retain(|entry| !["running_first", "stopped"].contains(&entry.name.as_str()));
+                let own = ["running_first", "stopped", "growth_slices"];
+                chain.retain(|entry| !own.contains(&entry.name.as_str()));
             }
             Self::Best => {
                 set("packing", json!({"scoring": "price"}));

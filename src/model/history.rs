@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterSnapshot, NodeKind, NodeStatus, NodeTemplate, PodName, Problem, ResourceMap,
-    ScaleDecision, Timestamp, WorkerGroupName,
+    ClusterSnapshot, NodeKind, NodeStatus, NodeTemplate, OperatorWaits, PodName, Problem,
+    ResourceMap, ScaleDecision, Timestamp, WorkerGroupName,
 };
 
 /// How long a drained raylet may still be reported as running: the GCS hears of it within a second.
@@ -78,6 +78,9 @@ pub struct History {
     /// Since when at least one, two, ... starting replicas of a group have had nothing to serve.
     #[serde(default)]
     pub unneeded_since: BTreeMap<WorkerGroupName, Vec<Timestamp>>,
+    /// What the operator has been waited for.
+    #[serde(default)]
+    pub operator: OperatorWaits,
     /// When the GCS was last found to be another cluster.
     pub gcs_replaced_at: Option<Timestamp>,
 }
@@ -190,6 +193,7 @@ impl History {
                 .entry(pod.clone())
                 .or_insert(at);
         }
+        self.operator.observe(snapshot, &self.named_seen, at);
         self.learn(snapshot);
         self.observe_starts(snapshot, at);
         let is_known = |name: &WorkerGroupName| snapshot.group(name).is_some();

@@ -15,6 +15,7 @@ mod demand;
 mod group;
 mod history;
 mod node;
+mod operator_waits;
 mod quantity;
 mod resize;
 mod snapshot;
@@ -31,6 +32,7 @@ pub use demand::{
 pub use group::{NodeTemplate, ReplicaBounds, SkippedGroup, WorkerGroup, WorkerGroupName};
 pub use history::{History, Input};
 pub use node::{Node, NodeId, NodeKind, NodeStatus, PodName, ReplicaName};
+pub use operator_waits::{Missing, OperatorWaits};
 pub use quantity::{Quantity, ResourceMap, ResourceName};
 pub use resize::{PodResize, PodSize, ResizeRequest, ResizeState, Resizing};
 pub use snapshot::{ClusterSnapshot, Completeness, Problem, Replica, UpscalingMode};

@@ -94,6 +94,11 @@ pub struct ClusterSnapshot {
     pub is_deleting: bool,
     /// Why writing is paused by the RayCluster's annotation; `None` when it is not.
     pub paused: Option<String>,
+    /// Why the operator could not make pods, while it cannot; `None` when it can.
+    ///
+    /// Source: the message of the condition `ReplicaFailure`.
+    #[serde(default)]
+    pub replica_failure: Option<String>,
     /// Pods that can be resized in place.
     #[serde(default)]
     pub resizing: Resizing,

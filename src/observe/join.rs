@@ -70,6 +70,7 @@ pub fn join(input: &JoinInput<'_>) -> ClusterSnapshot {
         is_suspended: raycluster.spec.suspend,
         is_deleting: raycluster.metadata.deletion_timestamp.is_some(),
         paused: paused(raycluster),
+        replica_failure: replica_failure(raycluster),
         resizing: Resizing::default(),
         completeness: input.completeness,
         problems,
@@ -106,6 +107,24 @@ fn paused(raycluster: &RayCluster) -> Option<String> {
         "true" => Some(format!("annotation {ANNOTATION_PAUSED}")),
         _ => Some(text.to_owned()),
     }
+}
+
+/// Returns why the operator cannot make pods: the last line, the first being its code.
+fn replica_failure(raycluster: &RayCluster) -> Option<String> {
+    let mut conditions = raycluster.status.conditions.iter();
+    let failure = conditions.find(|condition| {
+        let is_create = condition.reason.starts_with("FailedCreate");
+        condition.kind == "ReplicaFailure" && condition.status == "True" && is_create
+    })?;
+    let text = failure.message.lines().last().unwrap_or_default().trim();
+    Some(
+        if text.is_empty() {
+            &failure.reason
+        } else {
+            text
+        }
+        .to_owned(),
+    )
 }
 
 /// Says which pods belong to no group any more: the operator neither counts nor deletes them.

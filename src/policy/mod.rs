@@ -19,6 +19,7 @@ mod gpu_sparing;
 mod group_availability;
 mod group_plan;
 mod group_priority;
+mod growth_slices;
 mod idle;
 mod leaving;
 mod maximum;

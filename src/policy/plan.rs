@@ -316,6 +316,11 @@ impl Plan {
         needs
     }
 
+    /// Returns the class of a claim by its number.
+    pub(super) fn class_of(&self, claim: usize) -> Option<&str> {
+        self.claims.get(claim).map(|claim| claim.class.as_str())
+    }
+
     /// Reports demand that no group could ever serve.
     pub fn infeasible(&mut self, infeasible: Infeasible) {
         self.decision.infeasible.push(infeasible);

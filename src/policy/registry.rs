@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::{
     Policy, Stage, constraint, demand, gangs, gpu_sparing, group_availability, group_priority,
-    idle, maximum, minimum, packing, pending_idle, running_first, stopped, upscaling_mode,
+    growth_slices, idle, maximum, minimum, packing, pending_idle, running_first, stopped,
+    upscaling_mode,
 };
 
 /// Describes a policy: everything but what it does.
@@ -39,6 +40,7 @@ static BUILT_IN: &[PolicyEntry] = &[
     gangs::ENTRY,
     demand::ENTRY,
     upscaling_mode::ENTRY,
+    growth_slices::ENTRY,
     pending_idle::ENTRY,
     idle::ENTRY,
 ];

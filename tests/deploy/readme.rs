@@ -41,6 +41,7 @@ fn the_tables_are_those_of_the_program() {
         ("settings", settings()),
         ("policies", policy_table()),
         ("variables", variables()),
+        ("weak points", weak_points()),
         ("metrics", metrics("rayscaler_")),
         ("stock metrics", metrics("autoscaler_")),
     ];
@@ -68,6 +69,24 @@ fn the_tables_are_those_of_the_program() {
 /// Returns a text as a cell of a table.
 fn cell(text: &str) -> String {
     text.replace('\n', " ").replace('|', "\\|")
+}
+
+fn weak_points() -> String {
+    let mut table =
+        "| | what KubeRay makes hard | detected by | shown as | done about it |\n|---|---|---|---|---|\n"
+            .to_owned();
+    for point in rayscaler::engine::WEAK_POINTS {
+        let cells = [
+            point.id,
+            point.what,
+            point.detected_by,
+            point.shown_as,
+            point.done,
+        ];
+        let cells = cells.map(cell);
+        table.push_str(&format!("| {} |\n", cells.join(" | ")));
+    }
+    table
 }
 
 fn settings() -> String {

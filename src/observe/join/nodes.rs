@@ -51,6 +51,7 @@ pub(super) fn join_nodes(input: &JoinInput<'_>, problems: &mut Vec<Problem>) -> 
         .map(|pod| pod.name.as_str())
         .collect();
     replicas::group_unlabelled(&mut nodes, &hosts, &labelled, problems);
+    replicas::report_shared_indices(input, problems);
     let lost = input.ray.nodes.iter().filter(|node| node.status.is_alive());
     let lost = lost.filter(|node| !names.contains(node.instance_id.as_str()));
     nodes.extend(lost.map(lost_node));

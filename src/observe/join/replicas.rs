@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::JoinInput;
 use crate::model::{Node, NodeKind, PodName, Problem, ReplicaName};
 use crate::wire::raycluster::RayCluster;
 
@@ -74,6 +75,38 @@ pub(super) fn group_unlabelled(
                 ),
             });
         }
+    }
+}
+
+/// Says which replicas share an index: software that is told its place by the index, such as a
+/// TPU slice, would find two in one place.
+///
+/// While a replica goes, its successor has its index already; that is as it should be.
+pub(super) fn report_shared_indices(input: &JoinInput<'_>, problems: &mut Vec<Problem>) {
+    let mut replicas: BTreeMap<(&str, u32), BTreeSet<&str>> = BTreeMap::new();
+    let going: BTreeSet<&str> = input
+        .pods
+        .iter()
+        .filter(|pod| pod.deletion_at_ms.is_some())
+        .filter_map(|pod| pod.replica_name.as_deref())
+        .collect();
+    for pod in input.pods {
+        if let (Some(index), Some(name)) = (pod.replica_index, pod.replica_name.as_deref())
+            && !going.contains(name)
+        {
+            let names = replicas.entry((pod.group.as_str(), index)).or_default();
+            names.insert(name);
+        }
+    }
+    for ((group, index), names) in replicas.iter().filter(|(_, names)| names.len() > 1) {
+        let names: Vec<&str> = names.iter().copied().collect();
+        problems.push(Problem {
+            code: "replica_index_twice".to_owned(),
+            detail: format!(
+                "worker group `{group}` has replica index {index} for {}; accepted: one replica for each",
+                names.join(" and ")
+            ),
+        });
     }
 }
 

@@ -1,0 +1,251 @@
+//! What the engine makes of an operator that does not do what it was asked for, and how it asks.
+#![expect(clippy::unwrap_used, reason = "test")]
+
+#[path = "support/core/mod.rs"]
+mod support;
+
+use rayscaler::engine::WEAK_POINTS;
+use rayscaler::model::{Input, NodeStatus, PlacementStrategy, ReplicaBounds, ScaleDecision};
+use std::path::Path;
+use support::builders::{Cluster, group, lines};
+
+fn wide(name: &str, shape: &str) -> rayscaler::model::WorkerGroup {
+    let mut group = group(name, shape);
+    group.bounds = ReplicaBounds { min: 0, max: 5000 };
+    group
+}
+
+/// Lets time pass with everything observed as before, and decides.
+fn later(cluster: &mut Cluster, seconds: u64) -> ScaleDecision {
+    for _ in 0..seconds {
+        cluster.now = cluster.now.plus_ms(1000);
+        let at = Some(cluster.now);
+        let known = &mut cluster.snapshot.completeness;
+        (known.gcs_at, known.pods_at, known.raycluster_at) = (at, at, at);
+        let input = Input::Observed(&cluster.snapshot);
+        cluster.history.absorb(&input, cluster.now);
+    }
+    cluster.decide()
+}
+
+fn holds(decision: &ScaleDecision) -> Vec<(&str, &str)> {
+    let holds = decision.holds.iter();
+    holds
+        .map(|hold| (hold.group.as_ref().unwrap().as_str(), hold.code.as_str()))
+        .collect()
+}
+
+/// The words of the table are those of the program; none of W1 to W29 is left out or blank.
+#[test]
+fn the_table_of_weak_points_is_whole_and_speaks_the_programs_words() {
+    let ids: Vec<String> = (1..=29).map(|number| format!("W{number}")).collect();
+    assert!(WEAK_POINTS.iter().map(|point| point.id).eq(ids.iter()));
+    let source = sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")));
+    for point in WEAK_POINTS {
+        let cells = [point.what, point.detected_by, point.shown_as, point.done];
+        assert!(
+            cells.iter().all(|cell| cell.len() > 5),
+            "{} is blank",
+            point.id
+        );
+        let words = point.shown_as.split('`').skip(1).step_by(2);
+        let is_code = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        for word in words.filter(is_code) {
+            let is_known =
+                source.contains(&format!("\"{word}\"")) || source.contains(&format!("pub {word}:"));
+            assert!(is_known, "{}: nothing is called {word}", point.id);
+        }
+    }
+}
+
+/// Returns the text of all source files but that of the table.
+fn sources(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text += &sources(&path);
+        } else if !path.ends_with("weak_points.rs") {
+            text += &std::fs::read_to_string(&path).unwrap_or_default();
+        }
+    }
+    text
+}
+
+#[test]
+fn many_pods_are_asked_for_in_slices() {
+    let mut cluster = Cluster::default()
+        .group(wide("cpu4", "CPU=4"))
+        .demand("CPU=4", 250);
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        let decision = cluster.decide();
+        asked.push(decision.groups[0].replicas_to);
+        let waiting: u64 = decision.unserved.iter().map(|left| left.count).sum();
+        let to = u64::from(*asked.last().unwrap());
+        assert_eq!(waiting, 250 - to, "{:?}", decision.unserved);
+        assert!(
+            decision
+                .unserved
+                .iter()
+                .all(|left| left.code == "growth_slice")
+        );
+        assert!(decision.infeasible.is_empty());
+        cluster.apply(&decision);
+        cluster.settle();
+        // What runs has taken its share.
+        for node in &mut cluster.snapshot.nodes {
+            node.available = support::builders::resources("");
+        }
+        cluster.snapshot.demands.clear();
+        if to < 250 {
+            cluster = cluster.demand("CPU=4", 250 - to);
+        }
+    }
+    assert_eq!(asked, [100, 200, 250, 250]);
+}
+
+#[test]
+fn a_change_of_mind_is_heard_between_two_slices() {
+    let mut cluster = Cluster::default()
+        .group(wide("cpu4", "CPU=4"))
+        .demand("CPU=4", 600);
+    let decision = cluster.decide();
+    cluster.apply(&decision);
+    cluster.snapshot.demands.clear();
+    assert_eq!(cluster.decide().groups[0].replicas_to, 100);
+}
+
+#[test]
+fn what_belongs_together_is_asked_for_whole() {
+    let cluster = Cluster::default()
+        .group(wide("cpu4", "CPU=4"))
+        .gang("pg1", PlacementStrategy::StrictSpread, &[("CPU=4", 150)])
+        .demand("CPU=4", 30);
+    let decision = cluster.decide();
+    assert_eq!(decision.groups[0].replicas_to, 150);
+    let left: Vec<_> = decision.unserved.iter().map(|left| left.count).collect();
+    assert_eq!(left, [30], "the tasks wait for their slice");
+}
+
+#[test]
+fn a_group_without_its_pods_holds_no_other_group_back() {
+    let mut other = wide("gpu", "GPU=1");
+    other.index = 1;
+    let mut cluster = Cluster::default()
+        .group(wide("cpu4", "CPU=4"))
+        .group(other)
+        .demand("CPU=4", 300);
+    let decision = cluster.decide();
+    cluster.apply(&decision);
+    let cluster = cluster.demand("GPU=1", 50);
+    assert!(lines(&cluster.decide()).contains(&"gpu 0 -> 50: tasks".to_owned()));
+}
+
+#[test]
+fn a_locked_group_is_named_with_its_pod() {
+    let mut cluster = Cluster::default()
+        .group(group("cpu4", "CPU=4"))
+        .busy("cpu4", "w1");
+    cluster.group_mut("cpu4").replicas = 0;
+    cluster.group_mut("cpu4").workers_to_delete = vec!["w1".into()];
+    cluster.node_mut("w1").status = NodeStatus::Terminating;
+    let decision = later(&mut cluster, 10);
+    assert_eq!(holds(&decision), [], "the usual grace period is no trap");
+    let decision = later(&mut cluster, 40);
+    assert_eq!(holds(&decision), [("cpu4", "group_locked")]);
+    let detail = &decision.holds[0].detail;
+    assert!(
+        detail.contains("pod w1 was to be deleted 49 s ago"),
+        "{detail}"
+    );
+    cluster
+        .snapshot
+        .nodes
+        .retain(|node| node.name.as_str() != "w1");
+    assert_eq!(holds(&later(&mut cluster, 1)), []);
+}
+
+#[test]
+fn a_pod_that_nobodys_list_names_locks_nothing() {
+    let mut cluster = Cluster::default()
+        .group(group("cpu4", "CPU=4"))
+        .busy("cpu4", "w1");
+    cluster.group_mut("cpu4").replicas = 0;
+    cluster.node_mut("w1").status = NodeStatus::Terminating;
+    assert_eq!(holds(&later(&mut cluster, 60)), []);
+}
+
+#[test]
+fn an_operator_that_is_silent_is_named_once_it_is_late() {
+    let mut cluster = Cluster::default()
+        .group(group("cpu4", "CPU=4"))
+        .replicas("cpu4", 2);
+    cluster = cluster.demand("CPU=4", 2);
+    assert_eq!(holds(&later(&mut cluster, 5)), []);
+    let decision = later(&mut cluster, 30);
+    assert_eq!(holds(&decision), [("cpu4", "operator_silent")]);
+    let detail = &decision.holds[0].detail;
+    assert!(
+        detail.starts_with("2 pods asked for 34 s ago and none has come"),
+        "{detail}"
+    );
+    // A pod that comes is a sign of life.
+    let mut cluster = cluster.starting("cpu4", "w1");
+    cluster.group_mut("cpu4").replicas = 2;
+    assert_eq!(holds(&later(&mut cluster, 1)), []);
+}
+
+#[test]
+fn a_spec_that_the_operator_refuses_is_the_cause_that_is_named() {
+    let mut cluster = Cluster::default()
+        .group(group("cpu4", "CPU=4"))
+        .replicas("cpu4", 1);
+    cluster = cluster.demand("CPU=4", 1);
+    cluster.snapshot.problems.push(rayscaler::model::Problem {
+        code: "operator_refuses".into(),
+        detail: "metadata.name is X; accepted: y".into(),
+    });
+    let decision = later(&mut cluster, 31);
+    let detail = &decision.holds[0].detail;
+    assert!(
+        detail.ends_with("leaves this RayCluster alone, since metadata.name is X; accepted: y"),
+        "{detail}"
+    );
+}
+
+#[test]
+fn refused_pods_are_named_and_so_are_the_groups_behind_them() {
+    let mut second = group("b", "GPU=1");
+    second.index = 1;
+    let mut cluster = Cluster::default()
+        .group(group("a", "CPU=4"))
+        .group(second)
+        .replicas("a", 1)
+        .replicas("b", 1)
+        .demand("CPU=4", 1)
+        .demand("GPU=1", 1);
+    cluster.snapshot.replica_failure = Some("pods \"x\" is forbidden: exceeded quota".into());
+    let decision = later(&mut cluster, 1);
+    assert_eq!(
+        holds(&decision),
+        [("a", "pods_refused"), ("b", "behind_refused_pods")]
+    );
+    assert!(decision.holds[0].detail.contains("exceeded quota"));
+}
+
+#[test]
+fn a_name_of_another_group_in_a_list_is_named() {
+    let mut second = group("b", "GPU=1");
+    second.index = 1;
+    let mut cluster = Cluster::default()
+        .group(group("a", "CPU=4"))
+        .group(second)
+        .busy("a", "w1");
+    cluster.group_mut("b").workers_to_delete = vec!["w1".into(), "head".into()];
+    let decision = later(&mut cluster, 1);
+    assert_eq!(
+        holds(&decision),
+        [("b", "foreign_name"), ("b", "foreign_name")]
+    );
+}
