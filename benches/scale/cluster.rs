@@ -251,6 +251,7 @@ fn gang(at: usize, draw: &mut Draw) -> GangRequest {
         details: format!("{id}:{}|PENDING", name.as_str().unwrap()),
         strategy,
         bundles: vec![ResourceDemand { request, count }],
+        fallbacks: Vec::new(),
         constraint_count: if at % 4 < 2 { 0 } else { 4 },
         bundle_count: 4,
     }

@@ -40,7 +40,7 @@ impl Profile {
             }
             Self::Best => {
                 set("packing", json!({"scoring": "price"}));
-                set("gangs", json!({"spread": true}));
+                set("gangs", json!({"spread": true, "fallbacks": true}));
             }
         }
         chain

@@ -189,6 +189,11 @@ pub struct GangRequest {
     pub strategy: PlacementStrategy,
     /// The bundles, equal ones counted.
     pub bundles: Vec<ResourceDemand>,
+    /// What would do instead, the most wanted first.
+    ///
+    /// Source: the elements of `bundle_selectors` behind the first one, which Ray passes over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<Vec<ResourceDemand>>,
     /// Number of placement constraints over the bundles as Ray sent them; Ray places gangs
     /// with many first.
     pub constraint_count: u64,

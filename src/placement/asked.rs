@@ -36,7 +36,10 @@ impl Asked {
         let mut asked = Self::default();
         let constraint = snapshot.constraint.iter().map(|asked| &asked.demands);
         let gangs = snapshot.gangs.iter().map(|gang| &gang.bundles);
-        let lists = gangs.chain(constraint).chain([&snapshot.demands]);
+        // These are other lists; a label that they share with the first is then told by its name.
+        let fallbacks = snapshot.gangs.iter().flat_map(|gang| &gang.fallbacks);
+        let lists = gangs.chain(fallbacks).chain(constraint);
+        let lists = lists.chain([&snapshot.demands]);
         let mut lists_of: BTreeMap<&AntiAffinity, usize> = BTreeMap::new();
         for (list, demands) in lists.enumerate() {
             for avoid in asked.take_in(demands) {

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AntiAffinity, GangRequest, Infeasible, PlacementStrategy};
+use crate::model::{AntiAffinity, GangRequest, Infeasible, PlacementStrategy, ResourceDemand};
 use crate::placement::{Ledger, Placement};
 
 use super::explain::{Missing, report};
@@ -30,6 +30,9 @@ struct Gangs {
     /// Whether the bundles of a SPREAD group go to nodes of their own where that is possible,
     /// new nodes included; else they are packed, as in Ray.
     spread: bool,
+    /// Whether a group that cannot be placed as it is most wanted is placed as it would do instead
+    /// (`bundle_selectors`); Ray looks at the first list only.
+    fallbacks: bool,
 }
 
 impl Policy for Gangs {
@@ -51,7 +54,7 @@ impl Policy for Gangs {
             }
         });
         for (position, gang) in gangs {
-            let placement = self.place(plan, gang);
+            let (placement, bundles) = self.place(plan, gang);
             if placement.is_complete() {
                 let claim = Claim {
                     what: name(gang),
@@ -59,18 +62,45 @@ impl Policy for Gangs {
                     position,
                     is_whole: true,
                 };
-                plan.accept(&placement, vec![claim; gang.bundles.len()], Ledger::Free);
+                plan.accept(&placement, vec![claim; bundles.len()], Ledger::Free);
             } else {
-                refuse(ctx, plan, (position, gang), &placement);
+                refuse(ctx, plan, (position, gang), (&placement, bundles));
             }
         }
     }
 }
 
 impl Gangs {
-    fn place(&self, plan: &mut Plan, gang: &GangRequest) -> Placement {
+    /// Returns the best placement, and the bundles that it is for.
+    fn place<'a>(
+        &self,
+        plan: &mut Plan,
+        gang: &'a GangRequest,
+    ) -> (Placement, &'a [ResourceDemand]) {
+        let mut best: (Placement, &[ResourceDemand]) =
+            (self.place_list(plan, gang, &gang.bundles), &gang.bundles);
+        let others = gang.fallbacks.iter().filter(|_| self.fallbacks);
+        for other in others {
+            if best.0.is_complete() {
+                break;
+            }
+            let placement = self.place_list(plan, gang, other);
+            // What can never be is not what the group waits for, if something else can.
+            if placement.is_complete() || never(plan, best.1).is_some() {
+                best = (placement, other);
+            }
+        }
+        best
+    }
+
+    fn place_list(
+        &self,
+        plan: &mut Plan,
+        gang: &GangRequest,
+        bundles: &[ResourceDemand],
+    ) -> Placement {
         if self.spread && gang.strategy == PlacementStrategy::Spread {
-            let mut bundles = gang.bundles.clone();
+            let mut bundles = bundles.to_vec();
             let id = gang.details.split(':').next().unwrap_or_default();
             for bundle in &mut bundles {
                 bundle.request.anti_affinity = Some(AntiAffinity {
@@ -83,25 +113,28 @@ impl Gangs {
                 return placement;
             }
         }
-        plan.place(&gang.bundles, Ledger::Free)
+        plan.place(bundles, Ledger::Free)
     }
+}
+
+/// Returns a bundle that nothing could ever hold.
+fn never<'a>(plan: &mut Plan, bundles: &'a [ResourceDemand]) -> Option<&'a ResourceDemand> {
+    let pool = plan.pool_mut();
+    let mut bundles = bundles.iter();
+    bundles.find(|bundle| !pool.could_ever_fit(&bundle.request))
 }
 
 fn refuse(
     ctx: PolicyContext<'_>,
     plan: &mut Plan,
     (position, gang): (usize, &GangRequest),
-    placement: &Placement,
+    (placement, bundles): (&Placement, &[ResourceDemand]),
 ) {
-    let never = gang
-        .bundles
-        .iter()
-        .find(|bundle| !plan.pool_mut().could_ever_fit(&bundle.request));
     let unplaced = placement
         .unplaced
         .first()
-        .and_then(|(at, _)| gang.bundles.get(*at));
-    let Some(bundle) = never.or(unplaced) else {
+        .and_then(|(at, _)| bundles.get(*at));
+    let Some(bundle) = never(plan, bundles).or(unplaced) else {
         return;
     };
     let missing = Missing {

@@ -204,6 +204,7 @@ mod tests {
             details: "pg:STRICT_SPREAD|PENDING".to_owned(),
             strategy: PlacementStrategy::StrictSpread,
             bundles: vec![demand(&[("CPU", 1)], 3)],
+            fallbacks: Vec::new(),
             constraint_count: 0,
             bundle_count: 3,
         });

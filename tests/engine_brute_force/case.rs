@@ -97,6 +97,7 @@ impl Gang {
             details: format!("{id}:{:?}|PENDING", self.strategy),
             strategy: self.strategy,
             bundles: bundles.collect(),
+            fallbacks: Vec::new(),
             constraint_count: if is_strict { bundle_count } else { 0 },
             bundle_count,
         }

@@ -23,14 +23,13 @@ pub(super) fn gang_request(
         problems.add("bad_gang_details", detail);
         return None;
     };
-    let bundles: Option<Vec<ResourceRequest>> = wire_bundles
-        .iter()
-        .map(|bundle| request(bundle, problems))
+    let bundles = counted_bundles(wire_bundles, strategy, problems)?;
+    // One that cannot be read is no choice; the others are.
+    let others = gang.bundle_selectors.iter().skip(1);
+    let fallbacks = others.filter(|other| !other.resource_requests.is_empty());
+    let fallbacks = fallbacks
+        .filter_map(|other| counted_bundles(&other.resource_requests, strategy, problems))
         .collect();
-    let bundles = match (bundles?, strategy) {
-        (bundles, PlacementStrategy::StrictPack) => summed(bundles),
-        (bundles, _) => bundles,
-    };
     let constraints: usize = gang
         .requests
         .iter()
@@ -39,14 +38,27 @@ pub(super) fn gang_request(
     Some(GangRequest {
         details: gang.details.clone(),
         strategy,
-        bundles: in_order(
-            bundles
-                .into_iter()
-                .map(|request| ResourceDemand { request, count: 1 }),
-        ),
+        bundles,
+        fallbacks,
         constraint_count: u64::try_from(constraints).unwrap_or(u64::MAX),
         bundle_count: u64::try_from(gang.requests.len()).unwrap_or(u64::MAX),
     })
+}
+
+/// Returns the bundles of one list, equal neighbours counted.
+fn counted_bundles(
+    wire: &[wire::ResourceRequest],
+    strategy: PlacementStrategy,
+    problems: &mut Problems,
+) -> Option<Vec<ResourceDemand>> {
+    let bundles = wire.iter().map(|bundle| request(bundle, problems));
+    let bundles: Option<Vec<ResourceRequest>> = bundles.collect();
+    let bundles = match (bundles?, strategy) {
+        (bundles, PlacementStrategy::StrictPack) => summed(bundles),
+        (bundles, _) => bundles,
+    };
+    let single = |request| ResourceDemand { request, count: 1 };
+    Some(in_order(bundles.into_iter().map(single)))
 }
 
 fn strategy_of(details: &str) -> Option<PlacementStrategy> {
@@ -73,4 +85,44 @@ fn summed(bundles: Vec<ResourceRequest>) -> Vec<ResourceRequest> {
         }
     }
     sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Problems, gang_request, wire};
+    use crate::model::ResourceDemand;
+    use std::collections::BTreeMap;
+
+    fn list(cpus: f64) -> wire::BundleSelector {
+        let bundle = wire::ResourceRequest {
+            resources_bundle: BTreeMap::from([("CPU".to_owned(), cpus)]),
+            ..Default::default()
+        };
+        wire::BundleSelector {
+            resource_requests: vec![bundle; 2],
+            locality_requirement: None,
+        }
+    }
+
+    fn text(list: &[ResourceDemand]) -> String {
+        let bundles = list.iter();
+        bundles
+            .map(|bundle| format!("{} x {}", bundle.count, bundle.request))
+            .collect()
+    }
+
+    #[test]
+    fn lists_of_bundles_behind_the_first_are_fallbacks() {
+        let gang = wire::GangResourceRequest {
+            details: "a:PACK|PENDING".to_owned(),
+            requests: list(1.0).resource_requests,
+            bundle_selectors: vec![list(1.0), list(f64::NAN), list(2.0), list(3.0)],
+        };
+        let mut problems = Problems::default();
+        let read = gang_request(&gang, &mut problems).expect("a placement group");
+        assert_eq!(text(&read.bundles), "2 x {CPU: 1}");
+        let fallbacks: Vec<String> = read.fallbacks.iter().map(|list| text(list)).collect();
+        assert_eq!(fallbacks, ["2 x {CPU: 2}", "2 x {CPU: 3}"]);
+        assert_eq!(problems.0.len(), 1);
+    }
 }

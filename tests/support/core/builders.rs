@@ -292,6 +292,7 @@ pub fn gang(id: &str, strategy: PlacementStrategy, shapes: &[(&str, u64)]) -> Ga
         details: format!("{id}:{strategy:?}|PENDING"),
         strategy,
         bundles,
+        fallbacks: Vec::new(),
         constraint_count: if is_strict { bundle_count } else { 0 },
         bundle_count,
     }

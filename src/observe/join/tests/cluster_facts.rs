@@ -137,6 +137,7 @@ fn demand_that_new_nodes_cannot_serve_is_left_out() {
         details: "d".to_owned(),
         strategy: PlacementStrategy::Pack,
         bundles,
+        fallbacks: Vec::new(),
         constraint_count: 0,
         bundle_count: 1,
     };

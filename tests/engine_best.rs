@@ -1,0 +1,137 @@
+//! The profile `best`: where its packer chooses otherwise than Ray's, and that nothing is served less for it.
+#![expect(clippy::unwrap_used, reason = "test")]
+
+#[path = "support/core/mod.rs"]
+mod support;
+
+use rayscaler::engine::{Engine, Profile};
+use rayscaler::model::{LabelConstraint, LabelOperator, LabelSelector, PlacementStrategy};
+use rayscaler::policy::Registry;
+use serde_json::{Value, json};
+use support::builders::{Cluster, gang, group, lines, resources, running};
+
+fn engine(profile: Profile, changed: &[(&str, Value)]) -> Engine {
+    let mut chain = profile.chain();
+    for (name, settings) in changed {
+        let entry = chain.iter_mut().find(|entry| entry.name == *name).unwrap();
+        entry.settings = settings.clone();
+    }
+    Engine::new(&chain, &Registry::default())
+        .unwrap()
+        .with_profile(profile)
+}
+
+fn decided(cluster: &Cluster, engine: &Engine) -> Vec<String> {
+    lines(&cluster.decide_with(engine))
+}
+
+fn sizes() -> Cluster {
+    Cluster::default()
+        .group(group("small", "CPU=4"))
+        .group(group("big", "CPU=16"))
+}
+
+#[test]
+fn new_nodes_are_chosen_by_what_they_serve_for_their_price() {
+    let cluster = sizes().demand("CPU=3", 1);
+    let by_resources = engine(Profile::Best, &[]);
+    assert_eq!(decided(&cluster, &by_resources), ["small 0 -> 1: tasks"]);
+    let prices = json!({"scoring": "price", "node_prices": {"small": 10.0, "big": 1.0}});
+    let configured = engine(Profile::Best, &[("packing", prices)]);
+    assert_eq!(decided(&cluster, &configured), ["big 0 -> 1: tasks"]);
+}
+
+/// Ray multiplies shares with raw amounts, so that a node with memory in use beats every better fit.
+#[test]
+fn the_best_fit_does_not_mix_cores_with_bytes() {
+    let mut cluster = Cluster::default().group(group("any", "CPU=8 memory=16e9"));
+    for (pod, available) in [("w1", "CPU=8 memory=1e9"), ("w2", "CPU=2 memory=16e9")] {
+        let mut node = running("any", pod, "CPU=8 memory=16e9");
+        node.available = resources(available);
+        cluster = cluster.node(node);
+    }
+    let cluster = cluster
+        .gang("a", PlacementStrategy::Pack, &[("CPU=2", 1)])
+        .demand("CPU=8", 1);
+    let none: [&str; 0] = [];
+    assert_eq!(decided(&cluster, &engine(Profile::Best, &[])), none);
+    assert_eq!(
+        decided(&cluster, &engine(Profile::Default, &[])),
+        ["any 2 -> 3: tasks"]
+    );
+}
+
+#[test]
+fn a_spread_group_is_spread_where_that_is_possible() {
+    let mut cluster = Cluster::default().group(group("cpu4", "CPU=4"));
+    let spread = PlacementStrategy::Spread;
+    cluster = cluster.gang("a", spread, &[("CPU=1", 3)]);
+    let best = engine(Profile::Best, &[]);
+    assert_eq!(decided(&cluster, &best), ["cpu4 0 -> 3: placement_group"]);
+    assert_eq!(
+        decided(&cluster, &engine(Profile::Default, &[])),
+        ["cpu4 0 -> 1: placement_group"]
+    );
+    // With two nodes at most it is served all the same.
+    cluster.group_mut("cpu4").bounds.max = 2;
+    assert_eq!(decided(&cluster, &best), ["cpu4 0 -> 1: placement_group"]);
+}
+
+fn in_zone(zone: &str) -> Vec<LabelSelector> {
+    vec![LabelSelector {
+        constraints: vec![LabelConstraint {
+            key: "zone".into(),
+            operator: LabelOperator::In,
+            values: vec![zone.into()],
+        }],
+    }]
+}
+
+#[test]
+fn a_group_takes_its_fallback_where_it_cannot_have_what_it_wants() {
+    let mut cluster = sizes();
+    for (name, zone) in [("small", "z1"), ("big", "z2")] {
+        let labels = &mut cluster.group_mut(name).template.labels;
+        labels.insert("zone".into(), zone.into());
+    }
+    let want = |zones: [&str; 2]| {
+        let mut wanted = gang("a", PlacementStrategy::StrictSpread, &[("CPU=4", 2)]);
+        wanted.bundles[0].request.selectors = in_zone(zones[0]);
+        let mut other = wanted.bundles.clone();
+        other[0].request.selectors = in_zone(zones[1]);
+        wanted.fallbacks = vec![other];
+        let mut cluster = cluster.clone();
+        cluster.snapshot.gangs.push(wanted);
+        cluster
+    };
+    let best = engine(Profile::Best, &[]);
+    let taken = |zones| decided(&want(zones), &best);
+    assert_eq!(taken(["z1", "z2"]), ["small 0 -> 2: placement_group"]);
+    assert_eq!(taken(["z2", "z1"]), ["big 0 -> 2: placement_group"]);
+    assert_eq!(taken(["z9", "z1"]), ["small 0 -> 2: placement_group"]);
+    // Ray looks at the first list only.
+    let ray = decided(&want(["z9", "z1"]), &engine(Profile::Default, &[]));
+    assert!(ray.contains(&"infeasible gang a".to_owned()), "{ray:?}");
+    // What is at its maximum is waited for, and never called impossible.
+    let mut full = want(["z9", "z1"]);
+    full.group_mut("small").bounds.max = 1;
+    let waiting = decided(&full, &best);
+    assert_eq!(waiting.len(), 1, "{waiting:?}");
+    assert!(
+        waiting[0].starts_with("unserved 1 x placement group a"),
+        "{waiting:?}"
+    );
+}
+
+#[test]
+fn priority_comes_first_when_asked() {
+    let mut cluster = sizes().demand("CPU=1", 1);
+    cluster.group_mut("small").priority = 1;
+    cluster.group_mut("big").priority = 9;
+    for profile in [Profile::Default, Profile::Best] {
+        let usual = engine(profile, &[]);
+        assert_eq!(decided(&cluster, &usual), ["small 0 -> 1: tasks"]);
+        let first = engine(profile, &[("group_priority", json!({"rule": "first"}))]);
+        assert_eq!(decided(&cluster, &first), ["big 0 -> 1: tasks"]);
+    }
+}
