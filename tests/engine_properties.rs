@@ -7,10 +7,11 @@ mod support;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any};
 use proptest::test_runner::Config;
 use proptest::{prop_assert, prop_assert_eq, proptest};
+use rayscaler::engine::invariants::Again;
 use rayscaler::engine::{ChainEntry, Engine, Profile, apply, invariants};
 use rayscaler::model::{Quantity, ResourceMap, ScaleDecision};
 use rayscaler::placement::Caps;
-use rayscaler::policy::{Registry, policies};
+use rayscaler::policy::{PolicyContext, Registry, policies};
 use serde_json::json;
 use support::builders::Cluster;
 use support::strategies::clusters;
@@ -59,6 +60,22 @@ proptest! {
         prop_assert_eq!(broken, []);
         if let Some(at) = decision.next_check_at {
             prop_assert!(at > cluster.now);
+        }
+    }
+
+    /// What production checks accepts every decision, each way of deciding again included.
+    #[test]
+    fn the_production_check_accepts_every_decision(cluster in clusters(), is_best in any::<bool>(), nodes_max in 0..40_u64) {
+        let profile = if is_best { Profile::Best } else { Profile::Default };
+        let mut chain = profile.chain();
+        let maximum = chain.iter_mut().find(|entry| entry.name == "maximum").unwrap();
+        maximum.settings = json!({"nodes_max": nodes_max, "resources_max": {"CPU": 64, "memory": 50e9}});
+        let engine = Engine::new(&chain, &Registry::default()).unwrap().with_profile(profile);
+        let ctx = PolicyContext { snapshot: &cluster.snapshot, history: &cluster.history, now: cluster.now };
+        let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
+        prop_assert_eq!(invariants::check_of(&engine, ctx, &decision), []);
+        for again in Again::ALL {
+            prop_assert_eq!(invariants::check_again(&engine, ctx, &decision, again), None);
         }
     }
 
@@ -160,7 +177,7 @@ proptest! {
         let mut resources_max = ResourceMap::new();
         resources_max.set("CPU".into(), Quantity::from_whole(64));
         let caps = Caps { nodes_max: Some(nodes_max), resources_max };
-        prop_assert_eq!(invariants::check_caps(&cluster.snapshot, &decision, &caps), []);
+        prop_assert_eq!(invariants::check_caps(&cluster.snapshot, &cluster.history, &decision, &caps), []);
     }
 
     /// `engine::finish` cannot be switched off: whatever the chain is, bounds and knowledge count.

@@ -5,15 +5,19 @@
 //! | I1 | a group that changes is within its bounds |
 //! | I2 | the head is never removed |
 //! | I3 | removals are observed live replicas of their group, and no group gets a number below what is left |
-//! | I4 | deciding again after the decision is applied changes nothing (needs the engine: a property test) |
-//! | I5 | same input, same bytes (a property test) |
+//! | I4 | deciding again after the decision is applied changes nothing ([`check_again`]) |
+//! | I5 | same input, same bytes ([`check_again`]) |
 //! | I6 | nothing shrinks on incomplete or stale knowledge |
-//! | I7 | an idle removal takes idle nodes only, and nothing that was served becomes unserved |
+//! | I7 | an idle removal takes idle nodes only, nothing that was served becomes unserved, and what counts as served has room |
 //! | I8 | reasons chain from `replicas_from` to `replicas_to` |
-//! | I9 | the order of the input does not matter, but for that of the groups (a property test) |
-//! | I10 | a placement group is planned whole or not at all (a property test) |
+//! | I9 | the order of the input does not matter, but for that of the groups ([`check_again`]) |
+//! | I10 | a placement group is planned whole or not at all: one that counts as served has room for every bundle |
 //! | I11 | a replica leaves whole |
 //! | I12 | the groups together stay within the sum of their maxima, and within the caps |
+
+mod again;
+mod caps;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,9 +26,14 @@ use crate::model::{
     ClusterSnapshot, GroupDecision, History, Node, NodeKind, NodeStatus, PodName, RemovalCause,
     ReplicaName, ReplicaRemoval, ResourceDemand, ScaleDecision, WorkerGroup, WorkerGroupName,
 };
-use crate::placement::{Caps, Corrections, Facts, GroupCensus, Ledger, Pool, live_replicas};
+use crate::placement::{Corrections, Facts, GroupCensus, Ledger, Pool, live_replicas};
+use crate::policy::PolicyContext;
 
-use super::apply;
+use super::{Engine, apply};
+use room::{Answered, check_room};
+
+pub use again::{Again, check_again};
+pub use caps::check_caps;
 
 /// Names a broken rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,39 +104,29 @@ pub fn check(
     check.violations
 }
 
-/// Returns whether growth beyond the minima keeps within `caps`; the engine's caller knows them.
+/// Returns every rule that a decision of `engine` breaks, as far as one decision shows it.
 #[must_use]
-pub fn check_caps(
-    snapshot: &ClusterSnapshot,
+pub fn check_of(
+    engine: &Engine,
+    ctx: PolicyContext<'_>,
     decision: &ScaleDecision,
-    caps: &Caps,
 ) -> Vec<Violation> {
-    let Some(nodes_max) = caps.nodes_max else {
-        return Vec::new();
-    };
-    let pairs = || decision.groups.iter().zip(&snapshot.groups);
-    // Beyond the maximum the operator creates nothing.
-    let total: u128 = pairs()
-        .map(|(group, spec)| u128::from(spec.pods_of(spec.bounds.clamp(group.replicas_to))))
-        .sum();
-    let mut grows = false;
-    let mut required = 0_u128;
-    for (group, spec) in pairs() {
-        let mut replicas = group.replicas_from;
-        for reason in &group.reasons {
-            // A minimum, and what is there already, come before the caps.
-            let is_required = ["minimum", "replicas_repaired"].contains(&reason.code.as_str());
-            let growth = reason.to.saturating_sub(reason.from);
-            replicas = replicas.saturating_add(if is_required { growth } else { 0 });
-            grows |= growth > 0 && !is_required;
-        }
-        required = required.saturating_add(u128::from(spec.pods_of(replicas)));
+    let (snapshot, history) = (ctx.snapshot, ctx.history);
+    let mut violations = check(snapshot, history, decision);
+    if let Some(caps) = engine.chain.iter().find_map(|link| link.policy.caps()) {
+        violations.extend(check_caps(snapshot, history, decision, &caps));
     }
-    if grows && total > u128::from(nodes_max).max(required) {
-        let detail = format!("{total} worker nodes, at most {nodes_max} are allowed");
-        return vec![Violation { id: "I12", detail }];
+    // Ray places demand on nodes that it removes.
+    if engine.corrections == Corrections::default() {
+        let has = |name: &str| engine.chain().any(|link| link == name);
+        let answered = Answered {
+            tasks: has("demand"),
+            gangs: has("gangs"),
+            constraint: has("constraint"),
+        };
+        violations.extend(check_room((snapshot, history), decision, answered));
     }
-    Vec::new()
+    violations
 }
 
 impl Check<'_> {
@@ -273,6 +272,9 @@ impl Check<'_> {
         }
         let before = unserved(self.snapshot, history, &asked);
         let after = unserved(&apply(self.snapshot, decision), history, &asked);
+        let (Some(before), Some(after)) = (before, after) else {
+            return;
+        };
         for ((ledger, before), (_, after)) in before.into_iter().zip(after) {
             self.expect("I7", after <= before, || {
                 format!("{after} requests unserved after the removal, {before} before ({ledger:?})")
@@ -329,12 +331,16 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Returns how many requests find no place on the nodes that are there or on their way.
+/// Placement steps that looking for what is served may take; about a tenth of a second.
+const STEPS_MAX: u64 = 100_000;
+
+/// Returns how many requests find no place on the nodes that are there or on their way; `None` when
+/// that takes too long to say.
 fn unserved(
     snapshot: &ClusterSnapshot,
     history: &History,
     asked: &Asked<'_>,
-) -> [(Ledger, u64); 2] {
+) -> Option<[(Ledger, u64); 2]> {
     let corrections = Corrections::default();
     let mut live = live_replicas(snapshot, history, &corrections);
     let groups = snapshot.groups.iter();
@@ -348,15 +354,20 @@ fn unserved(
     };
     // Without room nothing is launched: only what is there counts.
     let mut pool = Pool::new(facts, &census, &[]);
-    asked.lists.map(|(ledger, asks)| {
+    pool.set_budget(STEPS_MAX);
+    let mut is_cut = false;
+    let counts = asked.lists.map(|(ledger, asks)| {
         let unplaced = if asks.is_empty() {
             Vec::new()
         } else {
-            pool.place(asks, ledger).unplaced
+            let placement = pool.place(asks, ledger);
+            is_cut |= placement.is_cut;
+            placement.unplaced
         };
         let sum = unplaced
             .iter()
             .fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
         (ledger, sum)
-    })
+    });
+    (!is_cut).then_some(counts)
 }

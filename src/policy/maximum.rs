@@ -43,7 +43,7 @@ impl Maximum {
         }
     }
 
-    fn caps(&self) -> Caps {
+    fn all_caps(&self) -> Caps {
         let amount = |(name, value): (&String, &f64)| {
             Some((
                 ResourceName::from(name.as_str()),
@@ -79,6 +79,10 @@ impl Policy for Maximum {
                 plan.list_by_group(ctx, &[ranked]);
             }
         }
-        plan.pool_mut().set_caps(self.caps());
+        plan.pool_mut().set_caps(self.all_caps());
+    }
+
+    fn caps(&self) -> Option<Caps> {
+        Some(self.all_caps())
     }
 }

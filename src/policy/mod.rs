@@ -36,6 +36,7 @@ mod upscaling_mode;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{ClusterSnapshot, History, Timestamp};
+use crate::placement::Caps;
 
 pub use group_plan::GroupPlan;
 pub use leaving::Release;
@@ -72,4 +73,9 @@ pub struct PolicyContext<'a> {
 pub trait Policy: Send + Sync {
     /// Applies the rule.
     fn apply(&self, ctx: PolicyContext<'_>, plan: &mut Plan);
+
+    /// Returns the caps over all groups that it sets, for whoever checks decisions.
+    fn caps(&self) -> Option<Caps> {
+        None
+    }
 }

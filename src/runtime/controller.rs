@@ -13,16 +13,17 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use super::audit::Audit;
 use super::backoff::Backoff;
 use super::work_budget::WorkBudget;
 use crate::act::{ActError, Applied, NextStep, PatchOutcome, Refusal};
 use crate::clock::Clock;
 use crate::config::{self, Config, Scaling};
 use crate::engine::Engine;
-use crate::engine::invariants::{Violation, check};
+use crate::engine::invariants::Violation;
 use crate::model::{ClusterSnapshot, History, Input, ScaleDecision, Timestamp};
 use crate::observe::Observed;
-use crate::policy::Registry;
+use crate::policy::{PolicyContext, Registry};
 
 /// Gives the loop what is there.
 pub trait Observe {
@@ -160,6 +161,7 @@ pub struct Controller<O, A, R> {
     quiet_until: Option<Timestamp>,
     wake_at: Option<Timestamp>,
     work_budget: WorkBudget,
+    audit: Audit,
 }
 
 /// After a failed patch: soon, because demand waits; at most half a minute, because the API server
@@ -193,6 +195,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             quiet_until: None,
             wake_at: None,
             work_budget: WorkBudget::default(),
+            audit: Audit::default(),
         }
     }
 
@@ -301,7 +304,12 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         let decision = engine.decide_within(snapshot, &self.history, at, steps);
         let took_ms = self.clock.precise_ms() - began_ms;
         self.work_budget.learn(decision.steps, took_ms);
-        let violations = check(snapshot, &self.history, &decision);
+        let ctx = PolicyContext {
+            snapshot,
+            history: &self.history,
+            now: at,
+        };
+        let violations = self.audit.check(engine, ctx, &decision);
         self.history.absorb(&Input::Decided(&decision), at);
         (decision, violations)
     }

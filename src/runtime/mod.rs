@@ -1,5 +1,6 @@
 //! The running sidecar: what it is started with, and where its parts meet.
 
+mod audit;
 pub mod backoff;
 mod connect;
 pub mod controller;

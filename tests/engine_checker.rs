@@ -1,0 +1,217 @@
+//! The checker finds what a wrong engine would do: every rule is broken on purpose once.
+#![expect(clippy::unwrap_used, reason = "test")]
+
+#[path = "support/core/mod.rs"]
+mod support;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rayscaler::engine::invariants::{Again, check_again, check_of};
+use rayscaler::engine::{ChainEntry, Engine};
+use rayscaler::model::{
+    LabelConstraint, LabelOperator, LabelSelector, PlacementStrategy, Reason, ScaleDecision,
+};
+use rayscaler::policy::{Plan, Policy, PolicyContext, PolicyEntry, Registry, Stage};
+use serde_json::{Value, json};
+use support::builders::{Cluster, group, labels};
+
+fn ids(cluster: &Cluster, engine: &Engine, decision: &ScaleDecision) -> Vec<&'static str> {
+    let found = check_of(engine, context(cluster), decision);
+    let mut ids: Vec<&str> = found.iter().map(|violation| violation.id).collect();
+    ids.dedup();
+    ids
+}
+
+fn context(cluster: &Cluster) -> PolicyContext<'_> {
+    PolicyContext {
+        snapshot: &cluster.snapshot,
+        history: &cluster.history,
+        now: cluster.now,
+    }
+}
+
+/// Returns the engine's own decision, which breaks nothing.
+fn right(cluster: &Cluster) -> ScaleDecision {
+    let decision = cluster.decide();
+    assert_eq!(
+        ids(cluster, &Engine::default(), &decision),
+        Vec::<&str>::new()
+    );
+    decision
+}
+
+/// Takes back what was launched, and says nothing of what that was for.
+fn launch_nothing(decision: &mut ScaleDecision) {
+    for group in &mut decision.groups {
+        group.replicas_to = group.replicas_from;
+        group.reasons.clear();
+    }
+}
+
+fn cpu4() -> Cluster {
+    Cluster::default().group(group("cpu4", "CPU=4"))
+}
+
+#[test]
+fn i7_tasks_that_count_as_served_need_room() {
+    let cluster = cpu4().idle("cpu4", "w1", 1).demand("CPU=1", 5);
+    let mut decision = right(&cluster);
+    launch_nothing(&mut decision);
+    assert_eq!(ids(&cluster, &Engine::default(), &decision), ["I7"]);
+}
+
+/// Each of them has room alone, both have not.
+#[test]
+fn i7_sums_count_over_all_requests() {
+    let cluster = cpu4()
+        .idle("cpu4", "w1", 1)
+        .demand("CPU=4", 1)
+        .demand("CPU=3", 1);
+    let mut decision = right(&cluster);
+    launch_nothing(&mut decision);
+    assert_eq!(ids(&cluster, &Engine::default(), &decision), ["I7"]);
+}
+
+/// There are enough cores, but not where they are asked for.
+#[test]
+fn i7_room_is_where_the_labels_are() {
+    let mut cluster = cpu4().idle("cpu4", "w1", 1);
+    let mut zoned = group("zoned", "CPU=4");
+    zoned.template.labels.extend(labels("zone=z1"));
+    cluster = cluster.group(zoned).demand("CPU=1", 1);
+    cluster.snapshot.demands[0].request.selectors = vec![LabelSelector {
+        constraints: vec![LabelConstraint {
+            key: "zone".into(),
+            operator: LabelOperator::In,
+            values: vec!["z1".into()],
+        }],
+    }];
+    let mut decision = right(&cluster);
+    launch_nothing(&mut decision);
+    assert_eq!(ids(&cluster, &Engine::default(), &decision), ["I7"]);
+}
+
+#[test]
+fn i7_a_constraint_that_counts_as_served_needs_room() {
+    let cluster = cpu4().busy("cpu4", "w1").constraint("CPU=4", 2);
+    let mut decision = right(&cluster);
+    launch_nothing(&mut decision);
+    assert_eq!(ids(&cluster, &Engine::default(), &decision), ["I7"]);
+}
+
+#[test]
+fn i10_a_placement_group_is_served_whole_or_not_at_all() {
+    let spread = |strategy| cpu4().gang("a", strategy, &[("CPU=1", 3)]);
+    let cluster = spread(PlacementStrategy::StrictSpread);
+    let mut decision = right(&cluster);
+    // Two nodes hold three bundles, but not each on a node of its own.
+    decision.groups[0].replicas_to = 2;
+    decision.groups[0].reasons[0].to = 2;
+    assert_eq!(ids(&cluster, &Engine::default(), &decision), ["I10"]);
+    let cluster = spread(PlacementStrategy::Pack);
+    let mut decision = right(&cluster);
+    launch_nothing(&mut decision);
+    assert!(ids(&cluster, &Engine::default(), &decision).contains(&"I10"));
+}
+
+fn engine_with(name: &str, settings: Value) -> Engine {
+    let mut chain = ChainEntry::defaults();
+    let entry = chain.iter_mut().find(|entry| entry.name == name).unwrap();
+    entry.settings = settings;
+    Engine::new(&chain, &Registry::default()).unwrap()
+}
+
+#[test]
+fn i12_growth_keeps_within_the_caps_over_all_groups() {
+    let cluster = cpu4().idle("cpu4", "w1", 1).demand("CPU=4", 3);
+    let decision = right(&cluster);
+    assert_eq!(decision.groups[0].replicas_to, 3);
+    let nodes = engine_with("maximum", json!({"nodes_max": 2}));
+    assert_eq!(ids(&cluster, &nodes, &decision), ["I12"]);
+    let resources = engine_with("maximum", json!({"resources_max": {"CPU": 11}}));
+    assert_eq!(ids(&cluster, &resources, &decision), ["I12"]);
+    let enough = engine_with(
+        "maximum",
+        json!({"nodes_max": 3, "resources_max": {"CPU": 12}}),
+    );
+    assert_eq!(ids(&cluster, &enough, &decision), Vec::<&str>::new());
+}
+
+/// Raises the first group: by one each time that it is asked, or when the first node is `w1`.
+struct Odd(&'static str);
+
+static CALLS: AtomicU32 = AtomicU32::new(0);
+
+impl Policy for Odd {
+    fn apply(&self, ctx: PolicyContext<'_>, plan: &mut Plan) {
+        let name = plan.groups().remove(0);
+        let is_due = match self.0 {
+            "moody" => CALLS.fetch_add(1, Ordering::Relaxed) == 0,
+            "by_order" => ctx.snapshot.nodes[0].name.as_str() == "w1",
+            _ => true,
+        };
+        if is_due {
+            plan.launch(&name, 1, "odd");
+        }
+    }
+}
+
+fn odd(build: fn(&Value) -> Result<Box<dyn Policy>, String>) -> Engine {
+    let entry = PolicyEntry {
+        name: "odd",
+        stage: Stage::Propose,
+        summary: "does what no policy may do",
+        build,
+        default_settings: || Value::Null,
+        schema: rayscaler::policy::schema_of::<u8>,
+    };
+    let registry = Registry::default().register(entry);
+    Engine::new(&[ChainEntry::of("odd")], &registry).unwrap()
+}
+
+#[test]
+fn i4_i5_and_i9_are_broken_by_policies_that_go_on_that_vary_and_that_look_at_the_order() {
+    let cluster = cpu4().idle("cpu4", "w1", 1).idle("cpu4", "w2", 1);
+    let mut cluster = cluster;
+    cluster
+        .snapshot
+        .nodes
+        .retain(|node| node.name.as_str() != "head");
+    let head = Cluster::default().snapshot.nodes.remove(0);
+    cluster.snapshot.nodes.push(head);
+    let engines: [(&str, Engine, Again); 3] = [
+        ("I4", odd(|_| Ok(Box::new(Odd("greedy")))), Again::Applied),
+        ("I5", odd(|_| Ok(Box::new(Odd("moody")))), Again::Same),
+        (
+            "I9",
+            odd(|_| Ok(Box::new(Odd("by_order")))),
+            Again::Reordered,
+        ),
+    ];
+    for (id, engine, again) in engines {
+        let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
+        let found = check_again(&engine, context(&cluster), &decision, again);
+        assert_eq!(found.map(|violation| violation.id), Some(id));
+        let sound = Engine::default();
+        let decision = sound.decide(&cluster.snapshot, &cluster.history, cluster.now);
+        let found = check_again(&sound, context(&cluster), &decision, again);
+        assert_eq!(found, None);
+    }
+}
+
+/// A decision that was cut short promises nothing about the next one.
+#[test]
+fn a_cut_decision_is_not_made_again() {
+    let cluster = cpu4().demand("CPU=4", 3);
+    let mut decision = right(&cluster);
+    decision.is_cut = true;
+    decision.groups[0].replicas_to = 1;
+    decision.groups[0].reasons = vec![Reason {
+        to: 1,
+        ..decision.groups[0].reasons[0].clone()
+    }];
+    for again in Again::ALL {
+        let found = check_again(&Engine::default(), context(&cluster), &decision, again);
+        assert_eq!(found, None);
+    }
+}
