@@ -3,14 +3,28 @@
 //! `family` names the cases in which the difference shows; the comparison with Ray accepts a
 //! difference in no other family. A deviation of the profile `ray` is one that cannot be switched
 //! off; the others are corrections, off in that profile.
+//!
+//! The last ones are no differences from Ray but from what trying everything would find: packing is
+//! greedy in Ray and here, and brute force on small clusters accepts a miss of these classes only.
 
 use super::Profile;
 
-/// Says where, how and why a decision differs from Ray's.
+/// Says what a decision is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Against {
+    /// Ray's scheduler.
+    Ray,
+    /// The outcome of trying every placement.
+    Exhaustive,
+}
+
+/// Says where, how and why a decision differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deviation {
     /// A stable word; cases of a comparison carry it in their name.
     pub family: &'static str,
+    /// What it differs from.
+    pub against: Against,
     /// The profile closest to Ray that has it.
     pub profile: Profile,
     /// What Ray's scheduler does.
@@ -25,6 +39,7 @@ pub struct Deviation {
 pub const DEVIATIONS: &[Deviation] = &[
     Deviation {
         family: "float_edge",
+        against: Against::Ray,
         profile: Profile::Ray,
         ray: "subtracts binary floats: 20 tasks of 0.2 CPU do not fit a node with 4",
         ours: "counts in 1/10 000",
@@ -32,6 +47,7 @@ pub const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         family: "hostile_removed_group",
+        against: Against::Ray,
         profile: Profile::Ray,
         ray: "fails while a node of a group runs that the RayCluster no longer has",
         ours: "such a node takes demand and is left alone",
@@ -39,6 +55,7 @@ pub const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         family: "hostile_avail_gt_total",
+        against: Against::Ray,
         profile: Profile::Ray,
         ray: "fails when more of a resource is available than there is",
         ours: "decides with what is said to be available",
@@ -46,6 +63,7 @@ pub const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         family: "hostile_two_constraints",
+        against: Against::Ray,
         profile: Profile::Ray,
         ray: "fails on more than one cluster constraint",
         ours: "takes them together",
@@ -53,6 +71,7 @@ pub const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         family: "min_over_global",
+        against: Against::Ray,
         profile: Profile::Ray,
         ray: "with minima above the maximum of all groups, removes nodes that it has only planned",
         ours: "a minimum is kept, and no planned node is removed",
@@ -60,6 +79,7 @@ pub const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         family: "outdated",
+        against: Against::Ray,
         profile: Profile::Ray,
         ray: "removes nodes whose launch configuration has changed, unless told not to",
         ours: "never does",
@@ -67,6 +87,7 @@ pub const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         family: "draining",
+        against: Against::Ray,
         profile: Profile::Default,
         ray: "takes a node that was told to drain for an empty one, and counts it towards the minimum",
         ours: "it is no capacity and counts nowhere",
@@ -74,6 +95,7 @@ pub const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         family: "leaving",
+        against: Against::Ray,
         profile: Profile::Default,
         ray: "places demand on nodes that it removes in the same decision",
         ours: "they take none",
@@ -81,6 +103,7 @@ pub const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         family: "partial_constraint",
+        against: Against::Ray,
         profile: Profile::Default,
         ray: "launches nothing for a request_resources that the maxima do not allow as a whole",
         ours: "launches what they allow, keeps what serves it, and reports the rest",
@@ -88,6 +111,7 @@ pub const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         family: "group_shapes",
+        against: Against::Ray,
         profile: Profile::Default,
         ray: "reports tasks inside of a placed placement group as infeasible demand",
         ours: "they are no demand",
@@ -95,6 +119,7 @@ pub const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         family: "order",
+        against: Against::Ray,
         profile: Profile::Default,
         ray: "settles ties by the order in which nodes and requests are listed",
         ours: "settles them by names; the order of groups counts as in Ray",
@@ -102,6 +127,7 @@ pub const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         family: "soft_cap",
+        against: Against::Ray,
         profile: Profile::Default,
         ray: "removes nodes above the maximum of all groups",
         ours: "a cap over all groups stops growth only",
@@ -109,6 +135,7 @@ pub const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         family: "accelerators",
+        against: Against::Ray,
         profile: Profile::Default,
         ray: "spares nodes with GPUs only",
         ours: "spares nodes with GPUs and TPUs; the policy gpu_sparing takes any resource",
@@ -116,6 +143,7 @@ pub const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         family: "running_first",
+        against: Against::Ray,
         profile: Profile::Default,
         ray: "treats nodes that run and nodes that start alike",
         ours: "places on nodes that run first",
@@ -123,6 +151,7 @@ pub const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         family: "stopped",
+        against: Against::Ray,
         profile: Profile::Default,
         ray: "leaves it to its reconciler to end pods whose raylets are gone",
         ours: "the decision names them, and launches for a minimum they no longer fill",
@@ -130,9 +159,58 @@ pub const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         family: "settled",
+        against: Against::Ray,
         profile: Profile::Default,
         ray: "decides once, and corrects itself in later rounds",
         ours: "decides again until nothing changes",
         why: "one patch instead of two, and growth and victims of a group together",
+    },
+    Deviation {
+        family: "long_lists",
+        against: Against::Ray,
+        profile: Profile::Ray,
+        ray: "reorders its list of nodes for every placement group, in minutes where they alternate",
+        ours: "leaves the order of nodes as it is after 100,000 moves; ties may then fall otherwise",
+        why: "a decision takes milliseconds, and a tie is between nodes that are equally good",
+    },
+    Deviation {
+        family: "packed_sizes",
+        against: Against::Exhaustive,
+        profile: Profile::Ray,
+        ray: "fills node by node, the largest bundle first, and takes nothing back",
+        ours: "the same",
+        why: "sizes that do not divide each other can need a smaller bundle to go first",
+    },
+    Deviation {
+        family: "packed_resources",
+        against: Against::Exhaustive,
+        profile: Profile::Ray,
+        ray: "takes the bundle with the most kinds of resources first",
+        ours: "the same",
+        why: "it may take a little of each of what the others need together",
+    },
+    Deviation {
+        family: "packed_selectors",
+        against: Against::Exhaustive,
+        profile: Profile::Ray,
+        ray: "takes the bundle with the most label constraints first",
+        ours: "the same",
+        why: "it may take the only node that is large enough for another",
+    },
+    Deviation {
+        family: "packed_in_turn",
+        against: Against::Exhaustive,
+        profile: Profile::Ray,
+        ray: "places one placement group after the other and takes none back",
+        ours: "the same",
+        why: "the first may take what only the second cannot do without",
+    },
+    Deviation {
+        family: "strict_pack_selectors",
+        against: Against::Exhaustive,
+        profile: Profile::Ray,
+        ray: "sums the bundles of a STRICT_PACK group for each selector by itself",
+        ours: "the same: bundles with different selectors may come to lie on different nodes",
+        why: "the group is launched for rather than given up; Ray's raylets place it, or wait",
     },
 ];

@@ -25,7 +25,7 @@ use crate::placement::Corrections;
 use crate::policy::{Plan, Policy, PolicyContext, Registry, Stage, policies};
 
 pub use apply::apply;
-pub use deviations::{DEVIATIONS, Deviation};
+pub use deviations::{Against, DEVIATIONS, Deviation};
 pub use profile::Profile;
 pub use settings::EngineSettings;
 pub use weak_points::{WEAK_POINTS, WeakPoint};

@@ -138,3 +138,92 @@ impl Terrain<'_> {
         state.is_running && !shapes.is_empty() && !shapes.iter().any(fits)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::STEPS_MAX;
+    use crate::model::{
+        ClusterSnapshot, History, Labels, Node, NodeKind, NodeStatus, Quantity, ResourceDemand,
+        ResourceMap, ResourceName, ResourceRequest,
+    };
+    use crate::placement::{Corrections, Facts, GroupCensus, Ledger, Pool, live_replicas};
+
+    fn amounts(name: &str, count: i64) -> ResourceMap {
+        let entry = (ResourceName::from(name), Quantity::from_whole(count));
+        [entry].into_iter().collect()
+    }
+
+    fn node(name: &str, total: ResourceMap) -> Node {
+        Node {
+            raylet_address: None,
+            name: name.into(),
+            node_id: None,
+            kind: NodeKind::Worker,
+            group: "any".into(),
+            replica: name.into(),
+            host_index: 0,
+            status: NodeStatus::Running,
+            available: total.clone(),
+            total,
+            labels: Labels::new(),
+            idle_since: None,
+            created_at: None,
+            waiting_reason: String::new(),
+        }
+    }
+
+    /// Returns the nodes in the order of Ray's list after one request of each of `kinds`.
+    fn order(kinds: &[&str], steps: usize) -> Vec<usize> {
+        let nodes = [("a", "CPU"), ("b", "GPU"), ("c", "CPU"), ("d", "GPU")];
+        let snapshot = ClusterSnapshot {
+            nodes: nodes
+                .map(|(name, kind)| node(name, amounts(kind, 4)))
+                .to_vec(),
+            demands: kinds.iter().map(|kind| ask(kind)).collect(),
+            ..ClusterSnapshot::default()
+        };
+        let (history, corrections) = (History::default(), Corrections::NONE);
+        let others: Vec<_> = live_replicas(&snapshot, &history, &corrections)
+            .into_values()
+            .flatten()
+            .collect();
+        let facts = Facts {
+            snapshot: &snapshot,
+            history: &history,
+            corrections,
+        };
+        let mut pool = Pool::new(facts, &[] as &[GroupCensus], &others);
+        pool.border.steps = steps;
+        for kind in kinds {
+            let asks = [ask(kind)];
+            let placement = pool.place(&asks, Ledger::Free);
+            pool.commit(&placement, &[0], Ledger::Free);
+        }
+        let mut order: Vec<usize> = (0..nodes.len()).collect();
+        order.sort_by_key(|at| pool.place_of(*at));
+        order
+    }
+
+    fn ask(kind: &str) -> ResourceDemand {
+        ResourceDemand {
+            request: ResourceRequest::of(amounts(kind, 1)),
+            count: 1,
+        }
+    }
+
+    /// The node that was picked comes first, the one that fits as well next, and those that fit
+    /// nothing of the call last, in their old order; the next call takes its own back from there.
+    #[test]
+    fn nodes_that_fit_nothing_stand_behind_until_a_call_they_fit() {
+        assert_eq!(order(&[], 0), [0, 1, 2, 3]);
+        assert_eq!(order(&["CPU"], 0), [0, 2, 1, 3]);
+        assert_eq!(order(&["CPU", "GPU"], 0), [1, 3, 0, 2]);
+        assert_eq!(order(&["CPU", "GPU", "CPU"], 0), [0, 2, 1, 3]);
+    }
+
+    #[test]
+    fn after_so_many_moves_the_list_stays_as_it_is() {
+        assert_eq!(order(&["GPU"], STEPS_MAX - 1), [1, 3, 0, 2]);
+        assert_eq!(order(&["GPU"], STEPS_MAX), [1, 0, 2, 3]);
+    }
+}

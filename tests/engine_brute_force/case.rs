@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use rayscaler::engine::Engine;
+use rayscaler::engine::invariants::{Again, check_again, check_of};
+use rayscaler::engine::{Engine, Profile};
 use rayscaler::model::{
     AntiAffinity, GangRequest, LabelConstraint, LabelOperator, LabelSelector, PlacementStrategy,
     ResourceDemand, ResourceRequest,
 };
+use rayscaler::policy::{PolicyContext, Registry};
 
 use super::support::builders::{Cluster, group, labels, resources, running};
 
@@ -48,19 +50,26 @@ impl Gang {
     }
 
     /// Returns the bundles that are placed as one each: what has to lie on one node is summed.
-    fn parts(&self) -> Vec<Bundle> {
+    pub(crate) fn parts(&self) -> Vec<Bundle> {
         let mut parts = self.bundles.clone();
         if self.strategy == PlacementStrategy::StrictPack {
             let sum = |amount: fn(&Bundle) -> u32| parts.iter().map(amount).sum();
             let (cpu, special) = (sum(|b| b.cpu), sum(|b| b.special));
-            parts.truncate(1);
-            parts[0] = Bundle {
-                cpu,
-                special,
-                ..parts[0]
-            };
+            let zone = self.zone();
+            parts = vec![Bundle { cpu, special, zone }];
         }
         parts
+    }
+
+    /// Returns the zone of a node that meets all selectors; one that no node is in where they contradict.
+    fn zone(&self) -> Option<u8> {
+        let mut zones = self.bundles.iter().filter_map(|bundle| bundle.zone);
+        let first = zones.next();
+        if zones.all(|zone| Some(zone) == first) {
+            first
+        } else {
+            Some(u8::MAX)
+        }
     }
 
     /// Returns the group as the conversion from Ray's reply makes it.
@@ -161,9 +170,27 @@ impl Case {
         })
     }
 
-    /// Returns the groups that the engine places.
-    pub(crate) fn served(&self) -> Vec<usize> {
-        let decision = self.cluster().decide_with(&Engine::default());
+    /// Returns the groups that the engine of a profile places.
+    pub(crate) fn served(&self, profile: Profile) -> Vec<usize> {
+        let Cluster {
+            mut snapshot,
+            history,
+            now,
+        } = self.cluster();
+        snapshot.sort();
+        let engine = Engine::new(&profile.chain(), &Registry::default());
+        let engine = engine.unwrap().with_profile(profile);
+        let ctx = PolicyContext {
+            snapshot: &snapshot,
+            history: &history,
+            now,
+        };
+        let decision = engine.decide(&snapshot, &history, now);
+        assert_eq!(check_of(&engine, ctx, &decision), [], "{decision:#?}");
+        for again in Again::ALL {
+            let broken = check_again(&engine, ctx, &decision, again);
+            assert_eq!(broken, None, "{decision:#?}");
+        }
         let is_served = |gang: &usize| {
             let name = format!("placement group {gang}");
             decision
