@@ -81,11 +81,12 @@ deny:
 figures: tools build
 	RAYSCALER_TEST_SIDECAR=$(abspath $(PROGRAM)) $(CARGO) bench --profile dev --bench reaction
 
-# RUNS changed replies of the GCS, from SEED on.
+# RUNS changed replies of the GCS, from SEED on, THREADS at a time.
 RUNS ?= 1000000
 SEED ?= 1
+THREADS ?= 2
 fuzz:
-	RAYSCALER_FUZZ_RUNS=$(RUNS) RAYSCALER_FUZZ_SEED=$(SEED) $(CARGO) test --profile fuzz --no-default-features --features sidecar --test fuzz -- --nocapture
+	RAYSCALER_FUZZ_RUNS=$(RUNS) RAYSCALER_FUZZ_SEED=$(SEED) RAYSCALER_FUZZ_THREADS=$(THREADS) $(CARGO) test --profile fuzz --no-default-features --features sidecar --test fuzz -- --nocapture
 
 # COUNT random cases of each of SEEDS, decided by Ray's own scheduler and by ours: `make parity SEEDS="2 3" COUNT=1000`.
 SEEDS ?= 1

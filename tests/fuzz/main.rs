@@ -4,8 +4,8 @@
 //! before are kept and changed further: a poor man's coverage, which needs no instrumented compiler. `corpus/` has
 //! replies of a real GCS and every reply that once broke something.
 //!
-//! `RAYSCALER_FUZZ_RUNS` and `RAYSCALER_FUZZ_SEED` ask for more runs and others. `make fuzz` builds with
-//! optimisation and with checks for overflow.
+//! `RAYSCALER_FUZZ_RUNS`, `RAYSCALER_FUZZ_SEED` and `RAYSCALER_FUZZ_THREADS` ask for more runs, others, and several at
+//! a time, each with a seed of its own. `make fuzz` builds with optimisation and with checks for overflow.
 #![expect(clippy::unwrap_used, reason = "test")]
 
 mod bytes;
@@ -21,8 +21,10 @@ use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use random::Random;
-use rayscaler::wire::gcs::ray::rpc::autoscaler::GetClusterResourceStateReply;
-use world::World;
+use rayscaler::wire::gcs::ray::rpc::autoscaler::{
+    ClusterResourceState, GetClusterResourceStateReply,
+};
+use world::{Effort, World};
 
 /// What fits into every run of the tests.
 const RUNS: u64 = 1_000;
@@ -30,6 +32,12 @@ const RUNS: u64 = 1_000;
 const TIME_MAX: Duration = Duration::from_secs(5);
 /// Kept replies beside the corpus.
 const KEPT_MAX: usize = 1_000;
+/// Kept replies are no longer than this: what they grow to only takes longer.
+const KEPT_LENGTH_MAX: usize = 4 * 1024;
+/// One decision in so many is made again in every way.
+const FULL_PERIOD: usize = 8;
+/// Runs after which a long run says how far it is.
+const PROGRESS: u64 = 100_000;
 
 #[expect(
     clippy::disallowed_methods,
@@ -52,11 +60,102 @@ fn corpus() -> Vec<(PathBuf, Vec<u8>)> {
         .collect()
 }
 
+/// One thread's part of the runs.
+struct Worker {
+    world: World,
+    /// Replies that others are made from.
+    kept: Vec<Kept>,
+    seen: BTreeSet<u64>,
+    read: u64,
+}
+
+/// A reply, and what it says where it can be read.
+#[derive(Clone)]
+struct Kept {
+    bytes: Vec<u8>,
+    state: Option<ClusterResourceState>,
+}
+
+impl Kept {
+    fn of(bytes: Vec<u8>) -> Self {
+        let reply = GetClusterResourceStateReply::decode(bytes.as_slice());
+        let state = reply
+            .ok()
+            .map(|reply| reply.cluster_resource_state.unwrap_or_default());
+        Self { bytes, state }
+    }
+}
+
+/// A reply to be tried.
+enum Reply {
+    Bytes(Vec<u8>),
+    State(ClusterResourceState),
+}
+
+impl Reply {
+    fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::State(state) => GetClusterResourceStateReply {
+                cluster_resource_state: Some(state),
+            }
+            .encode_to_vec(),
+        }
+    }
+}
+
+impl Worker {
+    fn new() -> Self {
+        let kept = corpus().into_iter().map(|(_, bytes)| Kept::of(bytes));
+        Self {
+            world: World::new(),
+            kept: kept.collect(),
+            seen: BTreeSet::new(),
+            read: 0,
+        }
+    }
+
+    /// Tries a changed reply, and keeps it when what comes of it is new.
+    fn run(&mut self, seed: u64, run: u64) {
+        let mut random = Random::of(seed, run);
+        let effort = if random.once_in(FULL_PERIOD) {
+            Effort::Full
+        } else {
+            Effort::Usual
+        };
+        let reply = changed(&self.kept, &mut random);
+        match attempt(&self.world, &reply, effort) {
+            Ok(None) => {}
+            Ok(Some(kind)) => {
+                self.read += 1;
+                if self.seen.insert(kind) && self.kept.len() < KEPT_MAX {
+                    let bytes = reply.into_bytes();
+                    if bytes.len() <= KEPT_LENGTH_MAX {
+                        self.kept.push(Kept::of(bytes));
+                    }
+                }
+            }
+            Err(problem) => {
+                let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+                    .join(format!("fuzz-{seed}-{run}.pb"));
+                fs::write(&path, reply.into_bytes()).unwrap();
+                panic!(
+                    "seed {seed}, run {run}, kept as {}: {problem}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
 /// Decides, and says what went wrong.
 #[expect(clippy::disallowed_methods, reason = "a test of how long things take")]
-fn attempt(world: &World, bytes: &[u8]) -> Result<Option<BTreeSet<String>>, String> {
+fn attempt(world: &World, reply: &Reply, effort: Effort) -> Result<Option<u64>, String> {
     let begin = Instant::now();
-    let outcome = catch_unwind(AssertUnwindSafe(|| world.run(bytes)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| match reply {
+        Reply::Bytes(bytes) => world.run(bytes, effort),
+        Reply::State(state) => world.run_on(state, effort).map(Some),
+    }));
     let took = begin.elapsed();
     if took > TIME_MAX {
         return Err(format!("took {took:?}"));
@@ -65,19 +164,19 @@ fn attempt(world: &World, bytes: &[u8]) -> Result<Option<BTreeSet<String>>, Stri
 }
 
 /// Returns a changed reply.
-fn changed(kept: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
-    let mut bytes = random.pick(kept).clone();
-    let reply = GetClusterResourceStateReply::decode(bytes.as_slice());
-    match reply {
+fn changed(kept: &[Kept], random: &mut Random) -> Reply {
+    let chosen = random.pick(kept);
+    match &chosen.state {
         // A message that was changed as a message is mostly read in full, one that was changed by the byte mostly not.
-        Ok(mut reply) if !random.once_in(3) => {
-            message::mutate(reply.cluster_resource_state.get_or_insert_default(), random);
-            reply.encode_to_vec()
+        Some(state) if !random.once_in(3) => {
+            let mut state = state.clone();
+            message::mutate(&mut state, random);
+            Reply::State(state)
         }
         _ => {
-            let other = random.pick(kept).clone();
-            bytes::mutate(&mut bytes, &other, random);
-            bytes
+            let mut bytes = chosen.bytes.clone();
+            bytes::mutate(&mut bytes, &random.pick(kept).bytes, random);
+            Reply::Bytes(bytes)
         }
     }
 }
@@ -86,7 +185,7 @@ fn changed(kept: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
 fn the_corpus_leads_to_decisions() {
     let world = World::new();
     for (path, bytes) in corpus() {
-        let outcome = attempt(&world, &bytes);
+        let outcome = attempt(&world, &Reply::Bytes(bytes), Effort::Full);
         assert!(
             outcome.is_ok(),
             "{}: {}",
@@ -103,44 +202,44 @@ fn the_corpus_leads_to_decisions() {
     reason = "says what was run, and how fast"
 )]
 fn changed_replies_lead_to_decisions() {
-    let world = World::new();
-    let (runs, seed) = (
+    let (runs, first) = (
         setting("RAYSCALER_FUZZ_RUNS", RUNS),
         setting("RAYSCALER_FUZZ_SEED", 1),
     );
-    let mut kept: Vec<Vec<u8>> = corpus().into_iter().map(|(_, bytes)| bytes).collect();
-    let mut seen = BTreeSet::new();
-    let mut read = 0_u64;
+    let threads = setting("RAYSCALER_FUZZ_THREADS", 1).max(1);
     let begin = Instant::now();
-    for run in 0..runs {
-        let bytes = changed(&kept, &mut Random::of(seed, run));
-        match attempt(&world, &bytes) {
-            Ok(None) => {}
-            Ok(Some(codes)) => {
-                read += 1;
-                if seen.insert(codes) && kept.len() < KEPT_MAX {
-                    kept.push(bytes);
-                }
-            }
-            Err(problem) => {
-                let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-                    .join(format!("fuzz-{seed}-{run}.pb"));
-                fs::write(&path, &bytes).unwrap();
-                panic!(
-                    "seed {seed}, run {run}, kept as {}: {problem}",
-                    path.display()
-                );
+    let part = |seed: u64| {
+        let mut worker = Worker::new();
+        for run in 0..runs.div_ceil(threads) {
+            worker.run(seed, run);
+            if (run + 1) % PROGRESS == 0 {
+                let took = begin.elapsed();
+                eprintln!("seed {seed}: {} runs in {took:.1?}", run + 1);
             }
         }
-    }
+        worker
+    };
+    let workers: Vec<Worker> = std::thread::scope(|scope| {
+        let seeds = first..first + threads;
+        let parts: Vec<_> = seeds.map(|seed| scope.spawn(move || part(seed))).collect();
+        // A thread that found something has said what.
+        parts.into_iter().map(|part| part.join().unwrap()).collect()
+    });
     let took = begin.elapsed();
+    let runs = runs.div_ceil(threads) * threads;
+    let read: u64 = workers.iter().map(|worker| worker.read).sum();
+    let kinds: BTreeSet<u64> = workers
+        .iter()
+        .flat_map(|worker| worker.seen.clone())
+        .collect();
     eprintln!(
-        "seed {seed}: {runs} runs in {took:.1?}, {read} replies read, {} kinds of decision",
-        seen.len()
+        "seeds {first} to {}: {runs} runs in {took:.1?}, {read} replies read, {} kinds of decision",
+        first + threads - 1,
+        kinds.len()
     );
     assert!(
         read > runs / 3,
         "only {read} of {runs} replies could be read"
     );
-    assert!(seen.len() > 50, "only {} kinds of decision", seen.len());
+    assert!(kinds.len() > 50, "only {} kinds of decision", kinds.len());
 }

@@ -56,7 +56,7 @@ const DETAILS: [&str; 8] = [
     "",
 ];
 /// Entries of one kind; more only take longer.
-const ENTRIES_MAX: usize = 40;
+const ENTRIES_MAX: usize = 12;
 
 /// Changes one to six things.
 pub(crate) fn mutate(state: &mut ClusterResourceState, random: &mut Random) {

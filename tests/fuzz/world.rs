@@ -1,13 +1,20 @@
 //! The RayCluster and the pods that every reply is joined with, and what has to hold of the decision.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use prost::Message as _;
-use rayscaler::engine::{Engine, apply, invariants};
-use rayscaler::model::{ClusterSnapshot, Completeness, History, Input, ScaleDecision, Timestamp};
+use rayscaler::engine::Engine;
+use rayscaler::engine::invariants::{Again, check_again, check_of};
+use rayscaler::model::{
+    ClusterSnapshot, Completeness, History, Input, RemovalCause, ScaleDecision, Timestamp,
+};
 use rayscaler::observe::convert::ray_state;
 use rayscaler::observe::join::{JoinInput, join};
-use rayscaler::wire::gcs::ray::rpc::autoscaler::GetClusterResourceStateReply;
+use rayscaler::policy::PolicyContext;
+use rayscaler::wire::gcs::ray::rpc::autoscaler::{
+    ClusterResourceState, GetClusterResourceStateReply,
+};
 use rayscaler::wire::pod::PodFacts;
 use rayscaler::wire::raycluster::RayCluster;
 use serde_json::{Value, json};
@@ -26,6 +33,15 @@ pub(crate) const PODS: [&str; 8] = [
     "nobody",
 ];
 const NOW: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+
+/// Says how much of a decision is made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// What is to be written, once it is written.
+    Usual,
+    /// Everything, in every way.
+    Full,
+}
 
 /// Holds what does not change from run to run.
 pub(crate) struct World {
@@ -46,12 +62,24 @@ impl World {
         }
     }
 
-    /// Decides on a reply and checks the decision; returns the codes that it bears, `None` for what is no reply.
-    pub(crate) fn run(&self, bytes: &[u8]) -> Result<Option<BTreeSet<String>>, String> {
-        let Ok(reply) = GetClusterResourceStateReply::decode(bytes) else {
-            return Ok(None);
-        };
-        let ray = ray_state(&reply.cluster_resource_state.unwrap_or_default(), NOW);
+    /// Decides on a reply and checks the decision; returns what tells it from others, `None` for what is no reply.
+    pub(crate) fn run(&self, bytes: &[u8], effort: Effort) -> Result<Option<u64>, String> {
+        match GetClusterResourceStateReply::decode(bytes) {
+            Ok(reply) => {
+                let state = reply.cluster_resource_state.unwrap_or_default();
+                self.run_on(&state, effort).map(Some)
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The same for a reply that has been read.
+    pub(crate) fn run_on(
+        &self,
+        state: &ClusterResourceState,
+        effort: Effort,
+    ) -> Result<u64, String> {
+        let ray = ray_state(state, NOW);
         let snapshot = join(&JoinInput {
             ray: &ray,
             raycluster: &self.raycluster,
@@ -65,49 +93,61 @@ impl World {
         let mut history = History::default();
         history.absorb(&Input::Observed(&snapshot), NOW);
         let decision = self.engine.decide(&snapshot, &history, NOW);
-        let broken = invariants::check(&snapshot, &history, &decision);
-        if !broken.is_empty() {
-            return Err(format!("{broken:?}\n{decision:#?}"));
+        let ctx = PolicyContext {
+            snapshot: &snapshot,
+            history: &history,
+            now: NOW,
+        };
+        let mut broken = check_of(&self.engine, ctx, &decision);
+        let again = match effort {
+            Effort::Full => Again::ALL.to_vec(),
+            // What changes nothing is decided again as it was.
+            Effort::Usual if decision.is_change() => vec![Again::Applied],
+            Effort::Usual => Vec::new(),
+        };
+        let again = again.into_iter();
+        broken.extend(again.filter_map(|again| check_again(&self.engine, ctx, &decision, again)));
+        if broken.is_empty() {
+            Ok(kind(&snapshot, &decision))
+        } else {
+            Err(format!("{broken:?}\n{decision:#?}"))
         }
-        let again = self
-            .engine
-            .decide(&apply(&snapshot, &decision), &history, NOW);
-        if again.is_change() {
-            return Err(format!("I4: {decision:#?}\nthen {again:#?}"));
-        }
-        Ok(Some(codes(&snapshot, &decision)))
     }
 }
 
 /// Returns what distinguishes one decision from another: which things happened, not how often.
-fn codes(snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> BTreeSet<String> {
-    let reasons = decision.groups.iter().flat_map(|group| {
-        let reasons = group
-            .reasons
-            .iter()
-            .map(|reason| format!("{}/{}", group.name, reason.code));
-        let removals = group
-            .remove
-            .iter()
-            .map(|removal| format!("{}/{:?}", removal.replica, removal.cause));
-        reasons.chain(removals)
-    });
-    let unserved = decision
-        .unserved
-        .iter()
-        .map(|one| format!("{}/{}", one.class, one.code));
-    let kept = decision
-        .kept_idle
-        .iter()
-        .map(|kept| format!("{}/{}", kept.pod, kept.code));
-    let holds = decision.holds.iter().map(|hold| hold.code.clone());
-    let problems = snapshot.problems.iter().map(|problem| problem.code.clone());
-    reasons
-        .chain(unserved)
-        .chain(kept)
-        .chain(holds)
-        .chain(problems)
-        .collect()
+fn kind(snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> u64 {
+    let mut codes: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for group in &decision.groups {
+        let name = group.name.as_str();
+        codes.extend(
+            group
+                .reasons
+                .iter()
+                .map(|reason| (name, reason.code.as_str())),
+        );
+        let removed = group.remove.iter();
+        codes.extend(removed.map(|removal| {
+            let cause = match removal.cause {
+                RemovalCause::Idle => "idle",
+                RemovalCause::AboveMax => "above_max",
+                RemovalCause::AboveTotal => "above_total",
+                RemovalCause::Stopped => "stopped",
+            };
+            (removal.replica.as_str(), cause)
+        }));
+    }
+    let unserved = decision.unserved.iter();
+    codes.extend(unserved.map(|one| (one.class.as_str(), one.code.as_str())));
+    let kept = decision.kept_idle.iter();
+    codes.extend(kept.map(|kept| (kept.pod.as_str(), kept.code.as_str())));
+    codes.extend(decision.holds.iter().map(|hold| ("", hold.code.as_str())));
+    let problems = snapshot.problems.iter();
+    codes.extend(problems.map(|problem| ("?", problem.code.as_str())));
+    // The same on every machine and in every run: the hasher has fixed keys.
+    let mut hasher = DefaultHasher::new();
+    codes.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn raycluster() -> Value {
