@@ -13,6 +13,7 @@ use core::builders::{Cluster, NOW, group};
 use loop_world::{World, done, failed, refused, seen, waiting};
 use rayscaler::config::Config;
 use rayscaler::engine::{ChainEntry, Engine};
+use rayscaler::model::{Departure, DepartureKind, NodeId};
 use rayscaler::observe::Observed;
 use rayscaler::policy::{Plan, Policy, PolicyContext, PolicyEntry, Registry, Stage};
 use rayscaler::runtime::controller::ControllerSettings;
@@ -263,4 +264,94 @@ async fn what_the_loop_remembers_goes_with_the_gcs_it_was_about() {
         world.stop();
         assert_eq!(world.running.await.unwrap(), remembered);
     }
+}
+
+/// Adds a node that Ray takes for alive although its pod is gone.
+fn with_lost_node(mut cluster: Cluster) -> Cluster {
+    cluster.snapshot.departures = vec![Departure {
+        node_id: NodeId::from_bytes(&[7; 28]).unwrap(),
+        pod: "w9".into(),
+        pod_uid: "u9".to_owned(),
+        group: "cpu".into(),
+        kind: DepartureKind::Gone,
+    }];
+    cluster
+}
+
+#[tokio::test(start_paused = true)]
+async fn ray_is_told_of_a_lost_node_at_once_and_again_only_after_a_while() {
+    // A patch that may not be written is no reason to keep it to ourselves.
+    let world = World::start(vec![refused(403)]);
+    world.tell(seen(with_lost_node(waiting(3))));
+    world.until(100).await;
+    world.tell(seen(with_lost_node(waiting(4))));
+    world.until(4_900).await;
+    assert_eq!(world.times_of("tell w9 gone"), [0]);
+    world.until(10_900).await;
+    assert_eq!(world.times_of("tell w9 gone"), [0, 5_000, 10_000]);
+    world.tell(seen(waiting(4)));
+    world.until(11_000).await;
+    world.tell(seen(with_lost_node(waiting(4))));
+    world.until(11_100).await;
+    assert_eq!(world.times_of("tell").last(), Some(&11_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ray_is_not_told_of_a_lost_node_while_anything_is_unsure() {
+    type Spoil = fn(&mut Cluster);
+    let reasons: [(&str, Spoil); 3] = [
+        ("paused", |it| {
+            it.snapshot.paused = Some("by hand".to_owned())
+        }),
+        ("no head", |it| it.snapshot.nodes.clear()),
+        ("fenced", |it| {
+            it.snapshot.writing.fenced = Some("by another".to_owned())
+        }),
+    ];
+    for (what, spoil) in reasons {
+        let world = World::start(Vec::new());
+        let mut cluster = with_lost_node(waiting(3));
+        spoil(&mut cluster);
+        world.tell(seen(cluster));
+        world.until(12_000).await;
+        assert!(world.times_of("tell").is_empty(), "{what}");
+        world.running.abort();
+    }
+    let world = World::start(Vec::new());
+    world.tell(Observed {
+        is_gcs_replaced: true,
+        ..seen(with_lost_node(waiting(3)))
+    });
+    world.until(14_000).await;
+    assert_eq!(world.times_of("tell"), [10_000], "the GCS is another one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_fenced_writes_nothing_until_it_is_over() {
+    let world = World::start(Vec::new());
+    let mut fenced = waiting(3);
+    fenced.snapshot.writing.fenced = Some("a newer head".to_owned());
+    world.tell(seen(fenced));
+    world.until(6_000).await;
+    assert_eq!(world.times_of("pass fenced"), [0, 5_000]);
+    assert!(world.times_of("act").is_empty());
+    world.tell(seen(waiting(3)));
+    world.until(6_100).await;
+    assert_eq!(world.times_of("act 3"), [6_000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_head_is_succeeded_with_a_word_though_nothing_is_to_be_scaled() {
+    let world = World::start(Vec::new());
+    let mut inherited = waiting(3).replicas("cpu", 3);
+    inherited.snapshot.writing.is_inherited = true;
+    world.tell(seen(inherited.clone()));
+    world.until(1_000).await;
+    assert_eq!(world.times_of("act 3").first(), Some(&0));
+    inherited.snapshot.writing.is_inherited = false;
+    world.tell(seen(inherited));
+    world.until(1_001).await;
+    let before = world.times_of("act").len();
+    world.until(20_000).await;
+    assert_eq!(world.times_of("act").len(), before);
 }

@@ -8,14 +8,43 @@ pub mod kube;
 pub mod outcome;
 pub mod patch;
 pub mod sidecar;
+pub mod tell;
 
 pub use drain::{DrainSettings, Drainer, Refusal};
 pub use dry_run::DryRun;
 pub use outcome::{ActError, NextStep};
 pub use patch::{GroupChange, PatchPlan};
 pub use sidecar::{SidecarAct, WriteMode};
+pub use tell::{Teller, Telling};
 
-use crate::model::PodName;
+use crate::model::{ClusterSnapshot, History, Input, Intent, PodName, ScaleDecision, Timestamp};
+
+/// Holds what is to be done, and what was known when it was decided.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// The facts.
+    pub snapshot: &'a ClusterSnapshot,
+    /// The decision.
+    pub decision: &'a ScaleDecision,
+    /// What is remembered.
+    pub history: &'a History,
+}
+
+impl Order<'_> {
+    /// Returns what is to survive once `plan` is written: what is remembered, and this act.
+    #[must_use]
+    pub fn intent(&self, drained: &[PodName], (plan, now): (&PatchPlan, Timestamp)) -> Intent {
+        let mut history = self.history.clone();
+        for pod in drained {
+            history.absorb(&Input::DrainAccepted(pod), now);
+        }
+        for change in &plan.groups {
+            let (group, from, to) = (&change.name, change.replicas_from, change.replicas_to);
+            history.absorb(&Input::Scaled { group, from, to }, now);
+        }
+        Intent::of(&history, self.snapshot.writing.own.as_ref(), now)
+    }
+}
 
 /// Holds what one pass did.
 #[derive(Debug, Default)]

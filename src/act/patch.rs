@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::model::{
-    ClusterSnapshot, GroupDecision, Node, NodeKind, NodeStatus, PodName, ReplicaRemoval,
-    ScaleDecision, WorkerGroup, WorkerGroupName,
+    ANNOTATION_INTENT, ClusterSnapshot, GroupDecision, IntentSeen, Node, NodeKind, NodeStatus,
+    PodName, ReplicaRemoval, ScaleDecision, WorkerGroup, WorkerGroupName,
 };
 
 /// `replicas` is an int32; the API server refuses anything above.
@@ -48,6 +48,39 @@ pub struct GroupChange {
     pub named: Vec<PodName>,
     /// Pods that leave it, being gone.
     pub forgotten: Vec<PodName>,
+}
+
+impl PatchPlan {
+    /// Returns a plan that changes nothing; it may still carry an intent.
+    #[must_use]
+    pub fn nothing(snapshot: &ClusterSnapshot) -> Self {
+        Self {
+            ops: vec![test("/metadata/uid", json!(snapshot.uid))],
+            groups: Vec::new(),
+        }
+    }
+
+    /// Returns the plan with an intent to be written along, on top of the one that was `seen`.
+    ///
+    /// The test of what was seen is the fence: of two sidecars that patch at the same time one
+    /// fails. It holds where there are no annotations too: a test for null passes for what is absent.
+    #[must_use]
+    pub fn carrying(mut self, seen: &IntentSeen, intent: &str) -> Self {
+        let all = "/metadata/annotations";
+        // `/` is written `~1` in a path.
+        let ours = format!("{all}/{}", ANNOTATION_INTENT.replace('/', "~1"));
+        let (path, before, after) = match seen {
+            IntentSeen::NoAnnotations => {
+                let whole = json!({ANNOTATION_INTENT: intent});
+                (all, Value::Null, whole)
+            }
+            IntentSeen::Absent => (ours.as_str(), Value::Null, json!(intent)),
+            IntentSeen::Text(text) => (ours.as_str(), json!(text), json!(intent)),
+        };
+        self.ops.insert(1.min(self.ops.len()), test(path, before));
+        self.ops.push(add(path, after));
+        self
+    }
 }
 
 /// Returns the patch that carries out `decision`; `None` when there is nothing to write.

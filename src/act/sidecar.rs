@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::drain::{Drained, Drainer};
 use super::kube::KubeAct;
-use super::{Applied, DryRun, PatchOutcome, patch};
-use crate::model::{ClusterSnapshot, PodName, ScaleDecision};
+use super::{Applied, DryRun, Order, PatchOutcome, PatchPlan, patch};
+use crate::model::{ClusterSnapshot, Departure, PodName, ScaleDecision, Timestamp};
 
 /// Says whether anything is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,7 @@ pub struct SidecarAct {
     dry_run: DryRun,
     mode: watch::Receiver<WriteMode>,
     stopping: watch::Receiver<bool>,
+    herald: Option<mpsc::Sender<Vec<Departure>>>,
 }
 
 impl SidecarAct {
@@ -46,11 +47,33 @@ impl SidecarAct {
             dry_run: DryRun::default(),
             mode,
             stopping,
+            herald: None,
         }
     }
 
-    /// Does what `decision` says.
-    pub async fn act(&mut self, snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> Applied {
+    /// Returns hands that let somebody tell the GCS of nodes that left.
+    #[must_use]
+    pub fn told_by(mut self, herald: mpsc::Sender<Vec<Departure>>) -> Self {
+        self.herald = Some(herald);
+        self
+    }
+
+    /// Has the GCS told; does not wait for it.
+    pub fn tell(&self, notices: &[Departure]) {
+        if *self.mode.borrow() == WriteMode::DryRun || self.is_stopping() {
+            return;
+        }
+        if let Some(herald) = &self.herald {
+            // Whoever is not told now is told later: the node is still there then.
+            drop(herald.try_send(notices.to_vec()));
+        }
+    }
+
+    /// Does what a decision says, and says in the same patch what was meant by it.
+    pub async fn act(&mut self, order: &Order<'_>, now: Timestamp) -> Applied {
+        let Order {
+            snapshot, decision, ..
+        } = *order;
         if *self.mode.borrow() == WriteMode::DryRun {
             return self.pretend(snapshot, decision);
         }
@@ -62,7 +85,15 @@ impl SidecarAct {
         if self.is_stopping() && drained.accepted.is_empty() {
             return Applied::default();
         }
-        let patch = match patch::plan(snapshot, decision, &drained.may_go) {
+        let plan = patch::plan(snapshot, decision, &drained.may_go).or_else(|| {
+            let must_claim = snapshot.writing.must_claim();
+            must_claim.then(|| PatchPlan::nothing(snapshot))
+        });
+        let plan = plan.map(|plan| {
+            let intent = order.intent(&drained.accepted, (&plan, now));
+            plan.carrying(&snapshot.writing.seen, &intent.to_text())
+        });
+        let patch = match plan {
             None => PatchOutcome::Nothing,
             Some(plan) => match self.kube.patch(&plan).await {
                 Ok(raycluster) => PatchOutcome::Done {

@@ -12,6 +12,7 @@ pub(super) fn kept_idle(code: &str) -> &'static str {
         "replica_incomplete" => " (its replica is not complete)",
         "drain_refused" => " (its raylet refused to drain: work has come)",
         "stale" => " (a source is too old to remove anything)",
+        "replaces_lost" => " (work of a lost node is about to move there)",
         "group_unknown" => " (its group cannot be scaled)",
         _ => "",
     }

@@ -23,6 +23,7 @@ const SPARING: (&str, &str) = ("gpu_sparing", "resources");
 pub fn engine(config: &Config, registry: &Registry) -> Result<Engine, Vec<BuildError>> {
     let settings = EngineSettings {
         stale_after: policy::HumanDuration::from_ms(config.scaling.stale_after.as_ms()),
+        tell_departures: config.ray.tell_lost_nodes,
         ..EngineSettings::default()
     };
     let engine = Engine::new(&chain(config), registry)?.with_settings(settings);

@@ -120,6 +120,8 @@ pub struct Ray {
     /// Time that a busy node gets to finish when a lowered `maxReplicas` takes it.
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1h"))]
     pub drain_deadline: HumanDuration,
+    /// Whether the GCS is told of nodes whose pods are gone or being deleted by somebody else.
+    pub tell_lost_nodes: bool,
 }
 
 impl Default for Ray {
@@ -128,6 +130,7 @@ impl Default for Ray {
             gcs_address: None,
             deadline: HumanDuration::from_secs(5),
             drain_deadline: HumanDuration::from_secs(30),
+            tell_lost_nodes: true,
         }
     }
 }

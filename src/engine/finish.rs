@@ -55,6 +55,9 @@ pub(super) fn gate(ctx: PolicyContext<'_>, settings: &EngineSettings) -> Gate {
         // Deciding goes on, so that one can see what would be done; nothing is written meanwhile.
         gate.add("paused", why);
     }
+    if let Some(why) = &snapshot.writing.fenced {
+        gate.add("fenced", why);
+    }
     for group in &snapshot.skipped {
         gate.holds.push(Hold {
             group: Some(group.name.clone()),

@@ -8,6 +8,7 @@ mod apply;
 mod deviations;
 mod finish;
 pub mod invariants;
+mod notices;
 mod profile;
 mod settings;
 mod settle;
@@ -198,10 +199,13 @@ impl Engine {
             now,
         };
         let (decision, is_plain) = self.decide_once(ctx, steps);
-        if is_plain && settle::is_stable(&decision) {
-            return decision;
-        }
-        settle::settle(self, ctx, decision, steps)
+        let mut decision = if is_plain && settle::is_stable(&decision) {
+            decision
+        } else {
+            settle::settle(self, ctx, decision, steps)
+        };
+        decision.notices = notices::due(ctx, &self.settings);
+        decision
     }
 
     /// Returns the decision of one round, and whether its launches would be chosen again.

@@ -14,6 +14,8 @@ pub struct EngineSettings {
     pub forget_after: HumanDuration,
     /// Whether a decision is repeated until it is stable before it is returned.
     pub settle: bool,
+    /// Whether Ray is told of nodes whose pods are gone or going.
+    pub tell_departures: bool,
 }
 
 impl Default for EngineSettings {
@@ -24,6 +26,7 @@ impl Default for EngineSettings {
             // The operator acts within 3 s even on 500 names; a watch shows pods within 0.1 s.
             forget_after: HumanDuration::from_ms(5_000),
             settle: true,
+            tell_departures: true,
         }
     }
 }

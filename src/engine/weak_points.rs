@@ -214,9 +214,9 @@ pub const WEAK_POINTS: &[WeakPoint] = &[
     point(
         "W26",
         "nothing protects from two writers",
-        "the patch's `test` operations; the head's command line in `rayscaler check`",
-        "a finding of `rayscaler check --raycluster`",
-        "each write is guarded by what it was decided from",
+        "the head pods, and the annotation `rayscaler.io/intent` with the head pod of the last writer; the head's command line in `rayscaler check`",
+        "hold `fenced`; a finding of `rayscaler check --raycluster`",
+        "the sidecar of the newer head pod writes; each patch tests what its writer has last seen",
     ),
     point(
         "W27",

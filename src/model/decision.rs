@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PodName, ReplicaName, ResizeRequest, ResourceRequest, Timestamp, WorkerGroupName};
+use super::{
+    Departure, PodName, ReplicaName, ResizeRequest, ResourceRequest, Timestamp, WorkerGroupName,
+};
 
 /// Says why a number changed; reasons of a group chain from `replicas_from` to `replicas_to`.
 ///
@@ -159,6 +161,9 @@ pub struct ScaleDecision {
     /// Shape: per group, the longest first; empty unless the policy `pending_idle` has a timeout.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unneeded_since: BTreeMap<WorkerGroupName, Vec<Timestamp>>,
+    /// Nodes of which Ray is to be told that they are gone or going.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<Departure>,
     /// What is left alone on purpose.
     pub holds: Vec<Hold>,
     /// Placement steps that were made.

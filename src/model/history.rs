@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterSnapshot, NodeKind, NodeStatus, NodeTemplate, OperatorWaits, PodName, Problem,
-    ResourceMap, ScaleDecision, Timestamp, WorkerGroupName,
+    ClusterSnapshot, Departure, DepartureKind, Intent, NodeId, NodeKind, NodeStatus, NodeTemplate,
+    OperatorWaits, PodName, Problem, ResourceMap, ScaleDecision, Timestamp, WorkerGroupName,
 };
 
 /// How long a drained raylet may still be reported as running: the GCS hears of it within a second.
@@ -38,6 +38,10 @@ pub enum Input<'a> {
     },
     /// A decision was made.
     Decided(&'a ScaleDecision),
+    /// An earlier sidecar left word of what it knew.
+    Restored(&'a Intent),
+    /// Ray is being told that a node is gone or going.
+    Told(&'a Departure),
     /// The GCS is a different cluster now: nothing known about its nodes holds.
     GcsReplaced,
 }
@@ -49,6 +53,15 @@ pub struct Learnt {
     pub derived: NodeTemplate,
     /// Registered totals, without what belongs to one node (`node:<ip>`) or one placement group.
     pub resources: ResourceMap,
+}
+
+/// Holds replicas that were asked for and are not there yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// What `replicas` was set to.
+    pub replicas: u32,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// Holds what the engine remembers.
@@ -66,6 +79,9 @@ pub struct History {
     /// operator has acted and the name may go at once.
     #[serde(default)]
     pub named_seen: BTreeSet<PodName>,
+    /// What was asked for and is not there yet.
+    #[serde(default)]
+    pub asked: BTreeMap<WorkerGroupName, Asked>,
     /// When a group was last scaled up.
     pub scaled_up_at: BTreeMap<WorkerGroupName, Timestamp>,
     /// When a group was last scaled down.
@@ -81,6 +97,12 @@ pub struct History {
     /// What the operator has been waited for.
     #[serde(default)]
     pub operator: OperatorWaits,
+    /// When Ray was last told that a node is gone.
+    #[serde(default)]
+    pub gone_told_at: BTreeMap<NodeId, Timestamp>,
+    /// When Ray was last told that a node is about to go.
+    #[serde(default)]
+    pub leaving_told_at: BTreeMap<NodeId, Timestamp>,
     /// When the GCS was last found to be another cluster.
     pub gcs_replaced_at: Option<Timestamp>,
 }
@@ -98,6 +120,12 @@ impl History {
                 self.drain_refused_at.insert((*pod).clone(), at);
             }
             Input::Scaled { group, from, to } => {
+                let asked = Asked { replicas: *to, at };
+                if to > from {
+                    self.asked.insert((*group).clone(), asked);
+                } else {
+                    self.asked.remove(*group);
+                }
                 let map = if to > from {
                     &mut self.scaled_up_at
                 } else {
@@ -110,10 +138,20 @@ impl History {
             Input::Decided(decision) => {
                 self.unneeded_since.clone_from(&decision.unneeded_since);
             }
+            Input::Restored(intent) => intent.restore_to(self, at),
+            Input::Told(departure) => {
+                let told_at = match departure.kind {
+                    DepartureKind::Gone => &mut self.gone_told_at,
+                    DepartureKind::Leaving { .. } => &mut self.leaving_told_at,
+                };
+                told_at.insert(departure.node_id, at);
+            }
             Input::GcsReplaced => {
                 *self = Self {
                     gcs_replaced_at: Some(at),
                     learnt: std::mem::take(&mut self.learnt),
+                    // Pods are made and counted whatever becomes of the GCS.
+                    asked: std::mem::take(&mut self.asked),
                     ..Self::default()
                 };
             }
@@ -134,6 +172,16 @@ impl History {
             },
             None => derived.clone(),
         }
+    }
+
+    /// Returns when Ray was last told of this.
+    #[must_use]
+    pub fn told_at(&self, departure: &Departure) -> Option<Timestamp> {
+        let told_at = match departure.kind {
+            DepartureKind::Gone => &self.gone_told_at,
+            DepartureKind::Leaving { .. } => &self.leaving_told_at,
+        };
+        told_at.get(&departure.node_id).copied()
     }
 
     /// Returns where nodes differ from what the RayCluster promises; what they have is used.
@@ -194,6 +242,19 @@ impl History {
                 .or_insert(at);
         }
         self.operator.observe(snapshot, &self.named_seen, at);
+        let departing: BTreeSet<NodeId> = snapshot.departures.iter().map(|it| it.node_id).collect();
+        self.gone_told_at.retain(|id, _| departing.contains(id));
+        self.leaving_told_at.retain(|id, _| departing.contains(id));
+        self.asked.retain(|name, asked| {
+            let still = snapshot.group(name).map(|group| group.replicas);
+            let live = || {
+                let replicas = snapshot.replicas_of(name);
+                replicas.iter().filter(|replica| replica.is_live()).count()
+            };
+            // Somebody has lowered it since, or it is there.
+            still.is_some_and(|replicas| replicas >= asked.replicas)
+                && u32::try_from(live()).unwrap_or(u32::MAX) < asked.replicas
+        });
         self.learn(snapshot);
         self.observe_starts(snapshot, at);
         let is_known = |name: &WorkerGroupName| snapshot.group(name).is_some();

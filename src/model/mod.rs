@@ -12,14 +12,17 @@
 
 mod decision;
 mod demand;
+mod departure;
 mod group;
 mod history;
+mod intent;
 mod node;
 mod operator_waits;
 mod quantity;
 mod resize;
 mod snapshot;
 mod time;
+mod writing;
 
 pub use decision::{
     GroupDecision, Hold, Infeasible, KeptIdle, Reason, RemovalCause, ReplicaRemoval, ScaleDecision,
@@ -29,11 +32,14 @@ pub use demand::{
     AntiAffinity, ClusterConstraint, GangRequest, LabelConstraint, LabelOperator, LabelSelector,
     Labels, PlacementStrategy, ResourceDemand, ResourceRequest,
 };
+pub use departure::{Departure, DepartureKind};
 pub use group::{NodeTemplate, ReplicaBounds, SkippedGroup, WorkerGroup, WorkerGroupName};
-pub use history::{History, Input};
+pub use history::{Asked, History, Input};
+pub use intent::{ANNOTATION_INTENT, HeadPod, INTENT_BYTES_MAX, Intent};
 pub use node::{Node, NodeId, NodeKind, NodeStatus, PodName, ReplicaName};
 pub use operator_waits::{Missing, OperatorWaits};
 pub use quantity::{Quantity, ResourceMap, ResourceName};
 pub use resize::{PodResize, PodSize, ResizeRequest, ResizeState, Resizing};
 pub use snapshot::{ClusterSnapshot, Completeness, Problem, Replica, UpscalingMode};
 pub use time::Timestamp;
+pub use writing::{IntentSeen, Writing};

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterConstraint, GangRequest, Node, NodeKind, NodeStatus, ReplicaName, Resizing,
-    ResourceDemand, SkippedGroup, Timestamp, WorkerGroup, WorkerGroupName,
+    ClusterConstraint, Departure, GangRequest, Node, NodeKind, NodeStatus, ReplicaName, Resizing,
+    ResourceDemand, SkippedGroup, Timestamp, WorkerGroup, WorkerGroupName, Writing,
 };
 
 /// Says how fast groups may grow.
@@ -102,6 +102,12 @@ pub struct ClusterSnapshot {
     /// Pods that can be resized in place.
     #[serde(default)]
     pub resizing: Resizing,
+    /// Nodes whose pods are gone or going, which Ray does not know, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub departures: Vec<Departure>,
+    /// Who may write.
+    #[serde(default)]
+    pub writing: Writing,
     /// Age of each source.
     pub completeness: Completeness,
     /// Input that could not be used.

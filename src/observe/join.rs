@@ -15,7 +15,7 @@ use super::groups::{seconds_as_ms, worker_groups};
 use super::ray_state::RayState;
 use crate::model::{
     ClusterSnapshot, Completeness, Problem, Resizing, ResourceDemand, UpscalingMode,
-    WorkerGroupName,
+    WorkerGroupName, Writing,
 };
 use crate::wire::pod::PodFacts;
 use crate::wire::raycluster::RayCluster;
@@ -72,6 +72,8 @@ pub fn join(input: &JoinInput<'_>) -> ClusterSnapshot {
         paused: paused(raycluster),
         replica_failure: replica_failure(raycluster),
         resizing: Resizing::default(),
+        departures: Vec::new(),
+        writing: Writing::default(),
         completeness: input.completeness,
         problems,
     };

@@ -3,9 +3,11 @@
 pub mod access;
 pub mod cluster;
 pub mod convert;
+pub mod departures;
 pub mod derive;
 #[cfg(test)]
 mod fake_api;
+pub mod fence;
 pub mod groups;
 pub mod join;
 pub mod load;

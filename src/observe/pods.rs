@@ -44,6 +44,7 @@ pub struct PodWatch {
     is_in_step: bool,
     namespace: String,
     next: Option<PodChange>,
+    departed: Departed,
 }
 
 impl PodWatch {
@@ -56,6 +57,7 @@ impl PodWatch {
             selector: format!("labelSelector={label}"),
         };
         Self {
+            departed: Departed::new(clock.0.clone()),
             watch: ObjectWatch::new(client, scope, clock),
             pods: BTreeMap::new(),
             is_in_step: false,
@@ -67,6 +69,20 @@ impl PodWatch {
     /// Returns the pods as they were last known, in the order of their names.
     pub fn pods(&self) -> impl ExactSizeIterator<Item = &PodFacts> {
         self.pods.values()
+    }
+
+    /// Returns whether the pods are known to be right now.
+    #[must_use]
+    pub const fn is_in_step(&self) -> bool {
+        self.is_in_step
+    }
+
+    /// Returns the `metadata.uid` of a pod of this name that was there and is gone; `None` while the
+    /// watch is out of step, when nobody knows.
+    #[must_use]
+    pub fn departed(&self, name: &str) -> Option<&str> {
+        let uid = self.departed.uids.get(name);
+        uid.filter(|_| self.is_in_step).map(|(uid, _)| uid.as_str())
     }
 
     /// Returns the last moment at which the pods were known to be right, `now` while a watch is open;
@@ -120,7 +136,11 @@ impl PodWatch {
                 changed
             }
             Told::Applied(pod) => self.apply(&pod),
-            Told::Deleted(pod) => self.pods.remove(&pod.facts().name).is_some(),
+            Told::Deleted(pod) => {
+                let gone = self.pods.remove(&pod.facts().name);
+                self.departed.extend(gone.iter());
+                gone.is_some()
+            }
             Told::InStep => {
                 self.is_in_step = true;
                 return Some(PodChange::InStep);
@@ -140,15 +160,55 @@ impl PodWatch {
         let pods: BTreeMap<String, PodFacts> =
             facts.map(|facts| (facts.name.clone(), facts)).collect();
         let differs = pods != self.pods;
-        self.pods = pods;
+        let before = std::mem::replace(&mut self.pods, pods);
+        let is_gone = |pod: &&PodFacts| {
+            let now = self.pods.get(&pod.name);
+            now.is_none_or(|now| now.uid != pod.uid)
+        };
+        self.departed.extend(before.values().filter(is_gone));
+        for name in self.pods.keys() {
+            self.departed.uids.remove(name);
+        }
         differs
     }
 
     fn apply(&mut self, pod: &PodObject) -> bool {
         let facts = comparable(pod);
         let differs = self.pods.get(&facts.name) != Some(&facts);
+        self.departed.uids.remove(&facts.name);
         self.pods.insert(facts.name.clone(), facts);
         differs
+    }
+}
+
+/// The GCS notices by itself within a minute; longer than that nobody asks. Units: milliseconds.
+const DEPARTED_KEPT_MS: u64 = 300_000;
+
+/// Remembers pods that are gone, until the GCS has surely noticed too.
+struct Departed {
+    uids: BTreeMap<String, (String, Timestamp)>,
+    now: Now,
+    cleared_at: Timestamp,
+}
+
+impl Departed {
+    fn new(now: Now) -> Self {
+        Self {
+            uids: BTreeMap::new(),
+            now,
+            cleared_at: Timestamp::default(),
+        }
+    }
+
+    fn extend<'a>(&mut self, pods: impl Iterator<Item = &'a PodFacts>) {
+        let now = (self.now)();
+        if now.millis_since(self.cleared_at) >= DEPARTED_KEPT_MS {
+            self.cleared_at = now;
+            self.uids
+                .retain(|_, (_, at)| now.millis_since(*at) < DEPARTED_KEPT_MS);
+        }
+        let seen = pods.map(|pod| (pod.name.clone(), (pod.uid.clone(), now)));
+        self.uids.extend(seen);
     }
 }
 

@@ -8,6 +8,8 @@ use tokio::sync::watch;
 
 use super::SourceError;
 use super::cluster::{ClusterChange, ClusterSource, ClusterWatch};
+use super::departures::departures;
+use super::fence::OwnHead;
 use super::join::{JoinInput, join};
 use super::ray::{RayFacts, RayUpdate};
 use super::ray_state::RayState;
@@ -45,6 +47,7 @@ pub struct Sources {
     is_out_of_date: bool,
     seen_replaced: u64,
     seen_restarted: u64,
+    own: OwnHead,
 }
 
 impl std::fmt::Debug for Sources {
@@ -66,7 +69,15 @@ impl Sources {
             is_out_of_date,
             seen_replaced: 0,
             seen_restarted: 0,
+            own: OwnHead::default(),
         }
+    }
+
+    /// Returns sources that know which head pod we run in.
+    #[must_use]
+    pub fn in_head(mut self, own: OwnHead) -> Self {
+        self.own = own;
+        self
     }
 
     /// Waits for news, or until `wake_at`, and returns everything known then; can be cancelled.
@@ -173,7 +184,12 @@ impl Sources {
                 pods: &pods,
                 completeness,
             };
-            join(&input)
+            let mut snapshot = join(&input);
+            let departed = |name: &str| self.cluster.pods().departed(name);
+            snapshot.departures = departures(&input, &departed);
+            let heads = (pods.as_slice(), self.cluster.pods().is_in_step());
+            snapshot.writing = self.own.look(raycluster, heads, &mut snapshot.problems);
+            snapshot
         });
         let errors = update
             .error

@@ -6,7 +6,7 @@
 //! reported with the reason.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -62,12 +62,18 @@ impl Policy for Idle {
             .into_iter()
             .map(|(at, class)| (at, need_code(class)))
             .collect();
+        let awaiting = if plan.pool().corrections().draining {
+            groups_with_lost_work(ctx)
+        } else {
+            BTreeSet::new()
+        };
         for group in &ctx.snapshot.groups {
+            let is_awaited = awaiting.contains(&group.name);
             let Some(draft) = plan.group(&group.name) else {
                 continue;
             };
             for replica in candidates(ctx, plan, draft) {
-                self.judge(ctx, plan, (group, &needs), &replica);
+                self.judge(ctx, plan, (group, &needs, is_awaited), &replica);
             }
         }
         report_unknown_groups(ctx, plan);
@@ -79,13 +85,17 @@ impl Idle {
         &self,
         ctx: PolicyContext<'_>,
         plan: &mut Plan,
-        (group, needs): (&WorkerGroup, &BTreeMap<usize, String>),
+        (group, needs, is_awaited): (&WorkerGroup, &BTreeMap<usize, String>, bool),
         replica: &ReplicaState,
     ) {
         let may_go = plan
             .group(&group.name)
             .is_some_and(|draft| draft.capacity() > draft.bounds().min);
         let stay = match self.stay(ctx, (group, needs), replica) {
+            None if is_awaited => Stay {
+                code: "replaces_lost".to_owned(),
+                until: None,
+            },
             None if !may_go => Stay {
                 code: "minimum".to_owned(),
                 until: None,
@@ -169,6 +179,26 @@ impl Idle {
             None => None,
         }
     }
+}
+
+/// Returns the groups with work on a node that is lost or being deleted.
+///
+/// It moves once Ray knows of the loss, at the latest when it notices by itself; until then the
+/// replacement that is to take it looks idle.
+fn groups_with_lost_work(ctx: PolicyContext<'_>) -> BTreeSet<&WorkerGroupName> {
+    let departures = &ctx.snapshot.departures;
+    let is_leaving = |node: &&Node| match node.status {
+        NodeStatus::Terminating => node.node_id.is_some(),
+        NodeStatus::Lost => departures
+            .iter()
+            .any(|departure| Some(departure.node_id) == node.node_id),
+        _ => false,
+    };
+    let leaving = ctx.snapshot.nodes.iter().filter(is_leaving);
+    leaving
+        .filter(|node| node.available != node.total)
+        .map(|node| &node.group)
+        .collect()
 }
 
 /// Returns the replicas with an idle host, longest idle first.

@@ -135,6 +135,7 @@ metrics! {
     ReplicasAdded = Counter, "rayscaler_replicas_added_total" ["group"] "Replicas asked for";
     ReplicasRemoved = Counter, "rayscaler_replicas_removed_total" ["group", "cause"] "Replicas named for removal";
     Drains = Counter, "rayscaler_drains_total" ["group", "outcome"] "Answers of raylets told to drain";
+    DeparturesTold = Counter, "rayscaler_departures_told_total" ["group", "kind", "outcome"] "Nodes with a lost or leaving pod of which Ray was told";
     DemandToPatch = Histogram(Buckets::Capacity), "rayscaler_demand_to_patch_seconds" ["group"] "Time from demand to the patch that serves it";
     DemandToPod = Histogram(Buckets::Capacity), "rayscaler_demand_to_pod_seconds" ["group"] "Time from demand to each pod that serves it";
     DemandToNode = Histogram(Buckets::Capacity), "rayscaler_demand_to_node_seconds" ["group"] "Time from demand to each Ray node that serves it";

@@ -47,6 +47,43 @@ impl Event for ApiCalled<'_> {
     }
 }
 
+/// The GCS was told that a node is gone or going, or could not be.
+#[derive(Debug, Clone, Copy)]
+pub struct DepartureTold<'a> {
+    /// The worker group.
+    pub group: &'a str,
+    /// The pod.
+    pub pod: &'a str,
+    /// `gone` or `leaving`.
+    pub kind: &'a str,
+    /// `told`, `still_there`, `refused`, `failed`.
+    pub outcome: &'a str,
+    /// What was answered; empty when it was told.
+    pub detail: &'a str,
+}
+
+impl Event for DepartureTold<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        let labels = [self.group, self.kind, self.outcome];
+        metrics.add(MetricId::DeparturesTold, &labels, 1);
+        let Self {
+            group,
+            pod,
+            kind,
+            outcome,
+            detail,
+        } = *self;
+        if outcome == "told" {
+            info!(group, pod, kind, "told ray that a node is lost");
+        } else {
+            warn!(
+                group,
+                pod, kind, outcome, detail, "ray not told that a node is lost"
+            );
+        }
+    }
+}
+
 /// A call to the GCS ended.
 #[derive(Debug, Clone, Copy)]
 pub struct GcsCalled<'a> {

@@ -16,12 +16,15 @@ use std::sync::Arc;
 use super::audit::Audit;
 use super::backoff::Backoff;
 use super::work_budget::WorkBudget;
-use crate::act::{ActError, Applied, NextStep, PatchOutcome, Refusal};
+use crate::act::{ActError, Applied, NextStep, Order, PatchOutcome, Refusal};
 use crate::clock::Clock;
 use crate::config::{self, Config, Scaling};
 use crate::engine::Engine;
 use crate::engine::invariants::Violation;
-use crate::model::{ClusterSnapshot, History, Input, ScaleDecision, Timestamp};
+use crate::model::{
+    ClusterSnapshot, Departure, History, Input, Intent, IntentSeen, ScaleDecision, Timestamp,
+    Writing,
+};
 use crate::observe::Observed;
 use crate::policy::{PolicyContext, Registry};
 
@@ -40,12 +43,12 @@ pub trait Observe {
 /// Does what was decided.
 pub trait Act {
     /// Drains and patches; everything that happened is in the answer, failures included.
-    fn act(
-        &mut self,
-        snapshot: &ClusterSnapshot,
-        decision: &ScaleDecision,
-        now: Timestamp,
-    ) -> impl Future<Output = Applied>;
+    fn act(&mut self, order: &Order<'_>, now: Timestamp) -> impl Future<Output = Applied>;
+
+    /// Has Ray told of nodes that are gone or about to go; must not wait.
+    ///
+    /// A second method, because Ray is told also where nothing may or need be patched.
+    fn tell(&mut self, notices: &[Departure]);
 }
 
 /// Holds everything about one pass, for reports.
@@ -106,6 +109,8 @@ pub enum WriteHold {
     BackingOff(Timestamp),
     /// The decision broke an invariant.
     Invariant,
+    /// The sidecar of another head pod writes.
+    Fenced,
 }
 
 impl WriteHold {
@@ -116,6 +121,7 @@ impl WriteHold {
             Self::Paused => "paused",
             Self::BackingOff(_) => "backing_off",
             Self::Invariant => "invariant",
+            Self::Fenced => "fenced",
         }
     }
 }
@@ -157,6 +163,7 @@ pub struct Controller<O, A, R> {
     clock: Clock,
     settings: tokio::sync::watch::Receiver<ControllerSettings>,
     history: History,
+    has_inherited: bool,
     failures: u32,
     quiet_until: Option<Timestamp>,
     wake_at: Option<Timestamp>,
@@ -191,6 +198,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             clock,
             settings,
             history: History::default(),
+            has_inherited: false,
             failures: 0,
             quiet_until: None,
             wake_at: None,
@@ -233,6 +241,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         let settings = self.settings.borrow_and_update().clone();
         if let Some(snapshot) = &mut observed.snapshot {
             settings.scaling.apply_to(snapshot);
+            self.inherit(&snapshot.writing, started_at);
             self.history.absorb(&Input::Observed(snapshot), started_at);
             snapshot.problems.extend(self.history.differences());
         }
@@ -254,17 +263,13 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         let before_act = self.clock.precise_ms();
         let write_hold = self.write_hold(snapshot, &settings, &violations, started_at);
         let remembered = self.history.clone();
-        let applied = if decision.is_change() && write_hold.is_none() {
-            let applied = self.act.act(snapshot, &decision, started_at).await;
-            self.learn(&applied);
-            Some(applied)
-        } else {
-            if !decision.is_change() {
-                // Nothing is left to write: whatever failed has been settled.
-                (self.failures, self.quiet_until) = (0, None);
-            }
-            None
+        self.tell(&decision, write_hold, started_at);
+        let order = Order {
+            snapshot,
+            decision: &decision,
+            history: &remembered,
         };
+        let applied = self.carry_out(&order, write_hold, started_at).await;
         let took = PhaseTimes {
             decide_ms: before_act - before_decide,
             act_ms: self.clock.precise_ms() - before_act,
@@ -314,6 +319,53 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         (decision, violations)
     }
 
+    /// Writes what is to be written, if it may be.
+    async fn carry_out(
+        &mut self,
+        order: &Order<'_>,
+        hold: Option<WriteHold>,
+        now: Timestamp,
+    ) -> Option<Applied> {
+        if !order.decision.is_change() && !order.snapshot.writing.must_claim() {
+            // Nothing is left to write: whatever failed has been settled.
+            (self.failures, self.quiet_until) = (0, None);
+            return None;
+        }
+        if hold.is_some() {
+            return None;
+        }
+        let applied = self.act.act(order, now).await;
+        self.learn(&applied);
+        Some(applied)
+    }
+
+    /// Takes over what an earlier sidecar left: at the start, and what another head's has written since.
+    fn inherit(&mut self, writing: &Writing, now: Timestamp) {
+        let is_first = !std::mem::replace(&mut self.has_inherited, true);
+        let IntentSeen::Text(text) = &writing.seen else {
+            return;
+        };
+        if !is_first && !writing.is_inherited {
+            return;
+        }
+        // What cannot be read is named where it is read.
+        if let Ok(intent) = Intent::parse(text) {
+            self.history.absorb(&Input::Restored(&intent), now);
+        }
+    }
+
+    /// Has Ray told of nodes that left, unless nothing may be done at all.
+    fn tell(&mut self, decision: &ScaleDecision, hold: Option<WriteHold>, now: Timestamp) {
+        let is_free = matches!(hold, None | Some(WriteHold::BackingOff(_)));
+        if decision.notices.is_empty() || !is_free {
+            return;
+        }
+        self.act.tell(&decision.notices);
+        for notice in &decision.notices {
+            self.history.absorb(&Input::Told(notice), now);
+        }
+    }
+
     fn write_hold(
         &self,
         snapshot: &ClusterSnapshot,
@@ -323,6 +375,9 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
     ) -> Option<WriteHold> {
         if !violations.is_empty() {
             return Some(WriteHold::Invariant);
+        }
+        if snapshot.writing.fenced.is_some() {
+            return Some(WriteHold::Fenced);
         }
         if settings.scaling.paused || snapshot.paused.is_some() {
             return Some(WriteHold::Paused);

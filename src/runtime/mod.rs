@@ -5,6 +5,7 @@ pub mod backoff;
 mod connect;
 pub mod controller;
 pub mod courier;
+mod herald;
 mod inside;
 mod network;
 pub mod options;

@@ -186,7 +186,14 @@ impl Reporting {
     }
 
     /// Returns what came of a decision, and why nothing did; a failure is told until it is over.
-    fn told_outcome(&mut self, outcome: &Outcome, hold: Option<WriteHold>) -> (String, String) {
+    fn told_outcome(
+        &mut self,
+        outcome: &Outcome,
+        (hold, fenced): (Option<WriteHold>, Option<String>),
+    ) -> (String, String) {
+        if let Some(hold @ WriteHold::Fenced) = hold {
+            return (hold.code().to_owned(), fenced.unwrap_or_default());
+        }
         if let Some(hold @ WriteHold::BackingOff(_)) = hold {
             return (hold.code().to_owned(), self.last_failure.clone());
         }
@@ -284,7 +291,10 @@ impl Report for Reporting {
         );
         let wake_at = outbox.next_at;
         self.send(outbox);
-        let (outcome, outcome_detail) = self.told_outcome(&acted.outcome, decided.write_hold);
+        let (outcome, outcome_detail) = self.told_outcome(
+            &acted.outcome,
+            (decided.write_hold, decided.snapshot.writing.fenced.clone()),
+        );
         self.parts.admin.decided(LastPass {
             at: pass.started_at,
             outcome,
@@ -320,7 +330,9 @@ fn acted(pass: &Pass<'_>, snapshot: &ClusterSnapshot, decision: &ScaleDecision) 
                 .map(|violation| violation.id.to_string())
                 .collect(),
         ),
-        (Some((WriteHold::BackingOff(_), _)), _) | (None, None) => Outcome::Nothing,
+        (Some((WriteHold::BackingOff(_) | WriteHold::Fenced, _)), _) | (None, None) => {
+            Outcome::Nothing
+        }
         (None, Some(applied)) => outcome(applied),
     };
     let Some(applied) = pass.applied else {

@@ -8,19 +8,21 @@ use tracing::warn;
 use super::connect::beating;
 use super::controller::{Act, Controller, ControllerSettings, Observe};
 use super::courier::Courier;
+use super::herald;
 use super::network::Network;
 use super::options::RunOptions;
 use super::reporting::{Identity, Reporting, ReportingParts};
 use super::shutdown::{Shutdown, Tasks};
 use super::telemetry::Telemetry;
 use crate::act::kube::KubeAct;
-use crate::act::{Applied, DrainSettings, Drainer, SidecarAct, WriteMode};
+use crate::act::{Applied, DrainSettings, Drainer, Order, SidecarAct, Teller, WriteMode};
 use crate::admin::{self, AdminState};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::model::{ClusterSnapshot, ScaleDecision, Timestamp};
+use crate::model::{Departure, Timestamp};
 use crate::observe::access::Access;
 use crate::observe::cluster::ClusterName;
+use crate::observe::fence::OwnHead;
 use crate::observe::pace::PaceLimits;
 use crate::observe::ray::{RaySettings, RaySource, RayUpdate};
 use crate::observe::raylets::RayletBudget;
@@ -29,7 +31,7 @@ use crate::report::events::{ChildRestarted, Event, Started};
 use crate::report::kube_events::EventTarget;
 use crate::report::{Metrics, Report as Reports, ReportOptions};
 use crate::wire::gcs::GcsClient;
-use crate::wire::kube_client::KubeClient;
+use crate::wire::kube_client::{ApiAccess, KubeClient, KubeSettings, pod_uid};
 
 /// The loop turns every few seconds at least; standing still for this long is not slowness.
 const BEAT_AGE_MAX_MS: u64 = 60_000;
@@ -150,11 +152,12 @@ impl Builder<'_> {
             drainer,
             kube_act,
             (mode_seen.clone(), self.shutdown.receiver()),
-        );
+        )
+        .told_by(self.herald((&gcs, &kube), &mut tasks));
         let reporting = self.reporting((&admin, &access), (gcs, &kube), mode_seen, &mut tasks);
         let (controller_settings, controller_seen) =
             watch::channel(ControllerSettings::of(self.config)?);
-        let sources = Sources::new(updates_seen, cluster, clock.clone());
+        let sources = Sources::new(updates_seen, cluster, clock.clone()).in_head(self.own_head());
         let controller = Controller::new((sources, act, reporting), clock, controller_seen);
         admin.set_config(&shown(self.config));
         let settings = Settings {
@@ -168,6 +171,44 @@ impl Builder<'_> {
             tasks,
             settings,
         })
+    }
+
+    /// Returns what is known of our own pod.
+    fn own_head(&self) -> OwnHead {
+        let variables = &self.options.variables;
+        let lookup = |name: &str| variables.get(name).map(str::to_owned);
+        let is_in_pod = self.network.kube.is_none();
+        let settings =
+            is_in_pod.then(|| KubeSettings::read(self.options.kubeconfig.as_deref(), &lookup));
+        let uid = match settings {
+            Some(Ok((
+                KubeSettings {
+                    access: ApiAccess::Pod(access),
+                    ..
+                },
+                _,
+            ))) => {
+                // Whoever has no token is known by name.
+                let token = std::fs::read_to_string(access.token_path).unwrap_or_default();
+                pod_uid(&token)
+            }
+            _ => None,
+        };
+        OwnHead::new(variables.get("RAY_HEAD_POD_NAME"), uid.as_deref())
+    }
+
+    /// Starts what tells the GCS of nodes that left.
+    fn herald(
+        &self,
+        (gcs, kube): (&GcsClient, &KubeClient),
+        tasks: &mut Tasks,
+    ) -> mpsc::Sender<Vec<Departure>> {
+        let (notices, notices_seen) = mpsc::channel(64);
+        let namespace = &self.options.cluster_namespace;
+        let teller = Teller::new(gcs, kube.clone(), namespace, self.clock.clone());
+        let metrics = self.metrics.clone();
+        tasks.spawn("herald", herald::run(teller, metrics, notices_seen));
+        notices
     }
 
     fn serve_admin(&self, admin: &Arc<AdminState>, tasks: &mut Tasks) {
@@ -292,13 +333,12 @@ impl Observe for Sources {
 }
 
 impl Act for SidecarAct {
-    async fn act(
-        &mut self,
-        snapshot: &ClusterSnapshot,
-        decision: &ScaleDecision,
-        _now: Timestamp,
-    ) -> Applied {
-        Self::act(self, snapshot, decision).await
+    async fn act(&mut self, order: &Order<'_>, now: Timestamp) -> Applied {
+        Self::act(self, order, now).await
+    }
+
+    fn tell(&mut self, notices: &[Departure]) {
+        Self::tell(self, notices);
     }
 }
 

@@ -144,6 +144,17 @@ impl PodFacts {
         PodObject::deserialize(value).map(|pod| pod.facts)
     }
 
+    /// Returns whether the Ray container has ended and will not be started again.
+    ///
+    /// The phase alone does not say so: a pod is called failed before the kubelet has ended it.
+    #[must_use]
+    pub fn ray_has_ended(&self) -> bool {
+        let state = self.ray_container.as_ref().map(|it| &it.state);
+        let is_terminated = matches!(state, Some(ContainerState::Terminated { .. }));
+        let is_over = matches!(self.phase, PodPhase::Failed | PodPhase::Succeeded);
+        is_terminated && (is_over || self.is_never_restarted || self.is_terminating())
+    }
+
     /// Returns whether the pod has a deletion timestamp.
     #[must_use]
     pub const fn is_terminating(&self) -> bool {

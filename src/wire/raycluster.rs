@@ -74,6 +74,8 @@ pub struct Metadata {
     pub generation: i64,
     /// `annotations`.
     pub annotations: BTreeMap<String, String>,
+    /// Whether `annotations` is there at all, be it empty: a patch of one member needs it.
+    pub has_annotations: bool,
     /// `labels`.
     pub labels: BTreeMap<String, String>,
     /// `creationTimestamp`, as written.

@@ -7,9 +7,9 @@ use rayscaler::act::kube::KubeAct;
 use rayscaler::act::patch::{PatchPlan, plan};
 use rayscaler::act::{ActError, NextStep};
 use rayscaler::model::{
-    ClusterSnapshot, GroupDecision, Node, NodeKind, NodeStatus, NodeTemplate, PodName,
-    RemovalCause, ReplicaBounds, ReplicaName, ReplicaRemoval, ResourceMap, ScaleDecision,
-    WorkerGroup,
+    ANNOTATION_INTENT, ClusterSnapshot, GroupDecision, IntentSeen, Node, NodeKind, NodeStatus,
+    NodeTemplate, PodName, RemovalCause, ReplicaBounds, ReplicaName, ReplicaRemoval, ResourceMap,
+    ScaleDecision, WorkerGroup,
 };
 use serde_json::{Value, json};
 
@@ -404,4 +404,64 @@ async fn a_token_without_the_verb_is_told_apart_from_no_token() {
     assert_eq!(error.kind(), "unauthorized");
     assert!(matches!(error.next_step(), NextStep::Wait(_)));
     assert_eq!(access.calls(), [("patch", 403), ("patch", 401)]);
+}
+
+/// Returns what stands in the annotations for the intent.
+fn seen(stored: &Value) -> IntentSeen {
+    match &stored["metadata"]["annotations"] {
+        Value::Null => IntentSeen::NoAnnotations,
+        annotations => match &annotations[ANNOTATION_INTENT] {
+            Value::String(text) => IntentSeen::Text(text.clone()),
+            _ => IntentSeen::Absent,
+        },
+    }
+}
+
+#[tokio::test]
+async fn an_intent_goes_along_and_of_two_writers_one_fails() {
+    let access = RayAccess::on_shared(super::SERVER, &json!([group("a", 0)]), &[]).await;
+    let act = act(&access).await;
+    let change = |stored: &Value, replicas| planned(&snapshot(stored, &[]), &[("a", replicas)]);
+    let first = access.stored().await;
+    assert_eq!(seen(&first), IntentSeen::NoAnnotations);
+    let plan = change(&first, 1).carrying(&seen(&first), "one");
+    let one = act.patch(&plan).await.unwrap();
+    assert_eq!(seen(&one), IntentSeen::Text("one".to_owned()));
+    // Somebody who has not seen it, and somebody who has seen another one.
+    for stale in [
+        IntentSeen::NoAnnotations,
+        IntentSeen::Absent,
+        IntentSeen::Text("two".to_owned()),
+    ] {
+        let late = act.patch(&change(&one, 7).carrying(&stale, "late")).await;
+        assert_eq!(late.unwrap_err().kind(), "rejected", "{stale:?}");
+    }
+    let plan = change(&one, 2).carrying(&seen(&one), "two");
+    let two = act.patch(&plan).await.unwrap();
+    assert_eq!(two["spec"]["workerGroupSpecs"][0]["replicas"], 2);
+    // Wiped, with another annotation left: the next one is written all the same.
+    let path = format!("/metadata/annotations/{}", "rayscaler.io~1intent");
+    let wiped = send(
+        &act,
+        json!([
+            {"op": "remove", "path": path},
+            {"op": "add", "path": "/metadata/annotations/other", "value": "x"}
+        ]),
+    );
+    let wiped = wiped.await.unwrap();
+    assert_eq!(seen(&wiped), IntentSeen::Absent);
+    let plan = change(&wiped, 3).carrying(&seen(&wiped), "three");
+    let three = act.patch(&plan).await.unwrap();
+    assert_eq!(seen(&three), IntentSeen::Text("three".to_owned()));
+    assert_eq!(three["metadata"]["annotations"]["other"], "x");
+    // A claim alone changes nothing that the operator looks at.
+    let claim = PatchPlan::nothing(&snapshot(&three, &[]));
+    let claimed = act
+        .patch(&claim.carrying(&seen(&three), "mine"))
+        .await
+        .unwrap();
+    assert_eq!(
+        claimed["metadata"]["generation"],
+        three["metadata"]["generation"]
+    );
 }

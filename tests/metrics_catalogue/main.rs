@@ -11,8 +11,8 @@ use rayscaler::model::{
     ClusterSnapshot, History, NodeStatus, ResourceDemand, ResourceRequest, ScaleDecision,
 };
 use rayscaler::report::events::{
-    ApiCalled, ChildRestarted, ConfigRead, Event, GcsCalled, GcsReplaced, PassFailed,
-    PermissionsChecked, RayletsCalled, ReportFailed, SourceFailed, SourceRead, Started,
+    ApiCalled, ChildRestarted, ConfigRead, DepartureTold, Event, GcsCalled, GcsReplaced,
+    PassFailed, PermissionsChecked, RayletsCalled, ReportFailed, SourceFailed, SourceRead, Started,
 };
 use rayscaler::report::{
     Acted, Metrics, Outcome, PassReport, Phase, Report, ReportOptions, catalogue,
@@ -69,6 +69,7 @@ gauge rayscaler_idle_kept_gpus code
 counter rayscaler_replicas_added_total group
 counter rayscaler_replicas_removed_total group cause
 counter rayscaler_drains_total group outcome
+counter rayscaler_departures_told_total group kind outcome
 histogram rayscaler_demand_to_patch_seconds group
 histogram rayscaler_demand_to_pod_seconds group
 histogram rayscaler_demand_to_node_seconds group
@@ -250,6 +251,14 @@ fn emit_events(metrics: &Metrics) {
     Started {
         version: "1.2.3",
         is_dry_run: true,
+    }
+    .emit(metrics);
+    DepartureTold {
+        group: "small",
+        pod: "w1",
+        kind: "gone",
+        outcome: "told",
+        detail: "",
     }
     .emit(metrics);
     ApiCalled {

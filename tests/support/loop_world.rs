@@ -4,12 +4,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use rayscaler::act::{ActError, Applied, GroupChange, PatchOutcome, Refusal};
+use rayscaler::act::{ActError, Applied, GroupChange, Order, PatchOutcome, Refusal};
 use rayscaler::clock::Clock;
 use rayscaler::config::Config;
-use rayscaler::model::{
-    ClusterSnapshot, Completeness, PodName, ScaleDecision, Timestamp, WorkerGroupName,
-};
+use rayscaler::model::{Completeness, Departure, PodName, Timestamp, WorkerGroupName};
 use rayscaler::observe::Observed;
 use rayscaler::runtime::controller::{
     Act, Controller, ControllerSettings, Observe, Pass, Report, WriteHold,
@@ -100,12 +98,7 @@ impl Observe for Sources {
 }
 
 impl Act for Hands {
-    async fn act(
-        &mut self,
-        _snapshot: &ClusterSnapshot,
-        decision: &ScaleDecision,
-        _now: Timestamp,
-    ) -> Applied {
+    async fn act(&mut self, Order { decision, .. }: &Order<'_>, _now: Timestamp) -> Applied {
         let to = decision.groups[0].replicas_to;
         note(&self.notes, &self.clock, format!("act {to}"));
         let takes_ms = *self.takes_ms.lock().unwrap();
@@ -122,6 +115,13 @@ impl Act for Hands {
                 message: String::new(),
             }],
             patch: patch.unwrap_or_else(|| done(decision.groups[0].replicas_from, to)),
+        }
+    }
+
+    fn tell(&mut self, notices: &[Departure]) {
+        for notice in notices {
+            let text = format!("tell {} {}", notice.pod, notice.kind.code());
+            note(&self.notes, &self.clock, text);
         }
     }
 }

@@ -13,6 +13,7 @@
 
 mod credentials;
 mod error;
+mod pod_identity;
 mod service;
 mod settings;
 
@@ -28,6 +29,7 @@ use serde::de::DeserializeOwned;
 use tower_service::Service;
 
 pub use error::{CallError, Failure};
+pub use pod_identity::pod_uid;
 pub use service::CallObserver;
 pub use settings::{ApiAccess, ClientCertificate, KubeSettings, PodAccess, SettingsError};
 

@@ -41,6 +41,7 @@ fn metadata(field: &Field<'_>) -> Read<Metadata> {
         resource_version: field.or_default("resourceVersion", Field::text)?,
         generation: field.or_default("generation", Field::whole)?,
         annotations: field.or_default("annotations", Field::scalars)?,
+        has_annotations: field.member("annotations")?.is_some(),
         labels: field.or_default("labels", Field::scalars)?,
         creation_timestamp: field.optional("creationTimestamp", Field::text)?,
         deletion_timestamp: field.optional("deletionTimestamp", Field::text)?,

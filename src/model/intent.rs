@@ -1,0 +1,380 @@
+//! What has to survive the sidecar, small enough for an annotation of the RayCluster.
+//!
+//! Most of what is remembered follows from the RayCluster and its pods. What does not is kept here:
+//! what was asked for and is not there yet, drains that were accepted, and when groups were scaled
+//! or failed to start. It goes with the patch that scales, so it costs no write of its own; whoever
+//! reads it may find it old, garbled or wiped, and loses only patience by it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Asked, History, PodName, Timestamp, WorkerGroupName};
+
+/// The most an intent may take, in bytes: annotations are read with every object they stand on.
+pub const INTENT_BYTES_MAX: usize = 4_096;
+
+/// Annotation of the RayCluster that holds the intent.
+pub const ANNOTATION_INTENT: &str = "rayscaler.io/intent";
+
+/// The version of the format.
+const VERSION: u32 = 1;
+
+/// Names a head pod; of two, the newer one's sidecar may write.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HeadPod {
+    /// When it was created.
+    #[serde(rename = "created")]
+    pub created_at: Timestamp,
+    /// `metadata.uid`.
+    pub uid: String,
+}
+
+/// Holds what survives.
+///
+/// Units: moments in milliseconds before `at`, which are shorter to write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    #[serde(rename = "v")]
+    version: u32,
+    /// When it was written, by the clock of its writer.
+    pub at: Timestamp,
+    /// The head pod whose sidecar wrote it; `None` where it did not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadPod>,
+    /// Replicas asked for and not there yet, and how long ago.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    asked: BTreeMap<WorkerGroupName, (u32, u64)>,
+    /// How long ago a pod's raylet accepted its drain.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    drained: BTreeMap<PodName, u64>,
+    /// How long ago a group was scaled up.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    up: BTreeMap<WorkerGroupName, u64>,
+    /// How long ago a group was scaled down.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    down: BTreeMap<WorkerGroupName, u64>,
+    /// How long ago a pod of a group was found to start for too long.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    failed: BTreeMap<WorkerGroupName, u64>,
+    /// How many entries did not fit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cut: usize,
+}
+
+/// One thing that survives, by its worth: what is first is kept longest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Entry {
+    Drained(PodName),
+    Asked(WorkerGroupName, u32),
+    Failed(WorkerGroupName),
+    Up(WorkerGroupName),
+    Down(WorkerGroupName),
+}
+
+impl Entry {
+    /// Orders kinds of entries: a lost deletion costs most, a lost scale time only some patience.
+    const fn rank(&self) -> u8 {
+        match self {
+            Self::Drained(_) => 0,
+            Self::Asked(..) => 1,
+            Self::Failed(_) => 2,
+            Self::Up(_) | Self::Down(_) => 3,
+        }
+    }
+}
+
+impl Intent {
+    /// Returns what of `history` is to survive; the oldest and least valuable is left out first.
+    #[must_use]
+    pub fn of(history: &History, head: Option<&HeadPod>, at: Timestamp) -> Self {
+        let entries = entries(history, at);
+        let with = |count: usize| Self::with(entries.get(..count).unwrap_or_default(), head, at);
+        let whole = with(entries.len());
+        if whole.fits() {
+            return whole;
+        }
+        // The most entries that fit; each one more makes it longer.
+        let (mut fitting, mut too_many) = (0, entries.len());
+        while too_many - fitting > 1 {
+            let middle = fitting.midpoint(too_many);
+            let mut tried = with(middle);
+            tried.cut = entries.len() - middle;
+            if tried.fits() {
+                fitting = middle;
+            } else {
+                too_many = middle;
+            }
+        }
+        let mut kept = with(fitting);
+        kept.cut = entries.len() - fitting;
+        kept
+    }
+
+    fn with(entries: &[(u64, Entry)], head: Option<&HeadPod>, at: Timestamp) -> Self {
+        let mut intent = Self {
+            version: VERSION,
+            at,
+            head: head.cloned(),
+            asked: BTreeMap::new(),
+            drained: BTreeMap::new(),
+            up: BTreeMap::new(),
+            down: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            cut: 0,
+        };
+        for (age_ms, entry) in entries {
+            let age_ms = *age_ms;
+            match entry.clone() {
+                Entry::Drained(pod) => drop(intent.drained.insert(pod, age_ms)),
+                Entry::Asked(group, replicas) => {
+                    intent.asked.insert(group, (replicas, age_ms));
+                }
+                Entry::Failed(group) => drop(intent.failed.insert(group, age_ms)),
+                Entry::Up(group) => drop(intent.up.insert(group, age_ms)),
+                Entry::Down(group) => drop(intent.down.insert(group, age_ms)),
+            }
+        }
+        intent
+    }
+
+    fn fits(&self) -> bool {
+        self.to_text().len() <= INTENT_BYTES_MAX
+    }
+
+    /// Returns the annotation's text.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        // Maps with text keys and numbers: nothing that could fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Returns the intent in an annotation's text.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, and what would be accepted.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let intent: Self = serde_json::from_str(text)
+            .map_err(|error| format!("not readable ({error}); accepted: what rayscaler wrote"))?;
+        if intent.version == VERSION {
+            return Ok(intent);
+        }
+        Err(format!("version {}; accepted: {VERSION}", intent.version))
+    }
+
+    /// Writes what survived into `history`, where that does not know better.
+    ///
+    /// The writer's clock may be ahead: nothing lies in the future of `now`.
+    pub(super) fn restore_to(&self, history: &mut History, now: Timestamp) {
+        let at = |age_ms: u64| self.at.min(now).minus_ms(age_ms);
+        for (group, (replicas, age_ms)) in &self.asked {
+            let (replicas, at) = (*replicas, at(*age_ms));
+            let asked = Asked { replicas, at };
+            history.asked.entry(group.clone()).or_insert(asked);
+        }
+        for (pod, age_ms) in &self.drained {
+            let known = history.drained_at.entry(pod.clone());
+            known.or_insert(at(*age_ms));
+        }
+        let groups = [
+            (&self.up, &mut history.scaled_up_at),
+            (&self.down, &mut history.scaled_down_at),
+            (&self.failed, &mut history.start_failed_at),
+        ];
+        for (kept, known) in groups {
+            for (group, age_ms) in kept {
+                let known = known.entry(group.clone()).or_insert(at(*age_ms));
+                *known = (*known).max(at(*age_ms));
+            }
+        }
+    }
+}
+
+/// Returns everything that is to survive with its age, the most valuable and newest first.
+fn entries(history: &History, at: Timestamp) -> Vec<(u64, Entry)> {
+    let of_groups = [
+        (
+            &history.start_failed_at,
+            Entry::Failed as fn(WorkerGroupName) -> Entry,
+        ),
+        (&history.scaled_up_at, Entry::Up),
+        (&history.scaled_down_at, Entry::Down),
+    ];
+    let mut entries: Vec<(u64, Entry)> = Vec::new();
+    for (times, entry) in of_groups {
+        entries.extend(
+            times
+                .iter()
+                .map(|(group, time)| (at.millis_since(*time), entry(group.clone()))),
+        );
+    }
+    let drained = history.drained_at.iter();
+    entries
+        .extend(drained.map(|(pod, time)| (at.millis_since(*time), Entry::Drained(pod.clone()))));
+    let asked = history.asked.iter();
+    entries.extend(asked.map(|(group, asked)| {
+        let entry = Entry::Asked(group.clone(), asked.replicas);
+        (at.millis_since(asked.at), entry)
+    }));
+    entries.sort_by(|(age, entry), (other_age, other)| {
+        (entry.rank(), age, entry).cmp(&(other.rank(), other_age, other))
+    });
+    entries
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::btree_map;
+    use proptest::prelude::*;
+
+    use super::{HeadPod, INTENT_BYTES_MAX, Intent};
+    use crate::model::{Asked, History, Input, PodName, Timestamp, WorkerGroupName};
+
+    const NOW: Timestamp = Timestamp::from_ms(1_700_000_000_000);
+
+    fn head() -> HeadPod {
+        HeadPod {
+            created_at: NOW.minus_ms(5_000),
+            uid: "11111111-2222-3333-4444-555555555555".to_owned(),
+        }
+    }
+
+    fn restored(intent: &Intent, now: Timestamp) -> History {
+        let mut history = History::default();
+        history.absorb(&Input::Restored(intent), now);
+        history
+    }
+
+    /// Names as Kubernetes allows them, and worse.
+    fn name() -> impl Strategy<Value = String> {
+        prop_oneof!["[a-z]([a-z0-9-]{0,61}[a-z0-9])?", "\\PC{0,20}"]
+    }
+
+    fn histories(size: usize) -> impl Strategy<Value = History> {
+        let time = || (0_u64..100_000_000).prop_map(|age| NOW.minus_ms(age));
+        let groups = || {
+            let group = name().prop_map(|name| WorkerGroupName::from(name.as_str()));
+            btree_map(group, time(), 0..size)
+        };
+        let pods = btree_map(
+            name().prop_map(|name| PodName::from(name.as_str())),
+            time(),
+            0..size,
+        );
+        let asked = groups().prop_flat_map(|groups| {
+            let count = groups.len();
+            proptest::collection::vec(any::<u32>(), count).prop_map(move |replicas| {
+                let asked = groups.clone().into_iter().zip(replicas);
+                asked
+                    .map(|((group, at), replicas)| (group, Asked { replicas, at }))
+                    .collect()
+            })
+        });
+        (asked, pods, groups(), groups(), groups()).prop_map(
+            |(asked, drained_at, scaled_up_at, scaled_down_at, start_failed_at)| History {
+                asked,
+                drained_at,
+                scaled_up_at,
+                scaled_down_at,
+                start_failed_at,
+                ..History::default()
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn what_fits_comes_back_as_it_was(history in histories(6)) {
+            let head = head();
+            let intent = Intent::of(&history, Some(&head), NOW);
+            let text = intent.to_text();
+            let read = Intent::parse(&text).unwrap();
+            prop_assert_eq!(&read, &intent);
+            if intent.cut == 0 {
+                prop_assert_eq!(restored(&read, NOW.plus_ms(7)), history);
+            }
+        }
+
+        #[test]
+        fn it_never_takes_more_than_its_room(history in histories(60)) {
+            let head = head();
+            let intent = Intent::of(&history, Some(&head), NOW);
+            prop_assert!(intent.to_text().len() <= INTENT_BYTES_MAX);
+            let back = restored(&intent, NOW);
+            let count = |history: &History| {
+                history.asked.len() + history.drained_at.len() + history.scaled_up_at.len()
+                    + history.scaled_down_at.len() + history.start_failed_at.len()
+            };
+            prop_assert_eq!(count(&back) + intent.cut, count(&history));
+            // Nothing of more worth is left out for something of less.
+            if back.drained_at.len() < history.drained_at.len() {
+                prop_assert!(back.asked.is_empty() && back.scaled_up_at.is_empty());
+            }
+            let oldest_kept = back.drained_at.values().min();
+            let left_out = history.drained_at.iter().filter(|(pod, _)| !back.drained_at.contains_key(*pod));
+            for (_, at) in left_out {
+                prop_assert!(oldest_kept.is_none_or(|oldest| at <= oldest));
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_or_named(text in "\\PC{0,200}") {
+            if let Err(problem) = Intent::parse(&text) {
+                prop_assert!(problem.contains("accepted"));
+            }
+        }
+    }
+
+    #[test]
+    fn it_is_short_and_names_its_version() {
+        let mut history = History::default();
+        let group = WorkerGroupName::from("g");
+        let (from, to) = (10, 15);
+        let scaled = Input::Scaled {
+            group: &group,
+            from,
+            to,
+        };
+        history.absorb(&scaled, NOW.minus_ms(1_200));
+        let text = Intent::of(&history, Some(&head()), NOW).to_text();
+        assert_eq!(
+            text,
+            r#"{"v":1,"at":1700000000000,"head":{"created":1699999995000,"uid":"11111111-2222-3333-4444-555555555555"},"asked":{"g":[15,1200]},"up":{"g":1200}}"#
+        );
+        let later = text.replace("\"v\":1", "\"v\":2");
+        assert_eq!(Intent::parse(&later).unwrap_err(), "version 2; accepted: 1");
+    }
+
+    #[test]
+    fn a_writer_whose_clock_was_ahead_does_not_reach_into_the_future() {
+        let mut history = History::default();
+        let group = WorkerGroupName::from("g");
+        let ahead = NOW.plus_ms(3_600_000);
+        history.scaled_up_at.insert(group.clone(), ahead);
+        let intent = Intent::of(&history, None, ahead);
+        assert_eq!(restored(&intent, NOW).scaled_up_at[&group], NOW);
+    }
+
+    #[test]
+    fn what_is_known_already_is_not_made_older() {
+        let group = WorkerGroupName::from("g");
+        let mut old = History::default();
+        old.scaled_up_at.insert(group.clone(), NOW.minus_ms(9_000));
+        let intent = Intent::of(&old, None, NOW);
+        let mut history = History::default();
+        history.scaled_up_at.insert(group.clone(), NOW);
+        history.absorb(&Input::Restored(&intent), NOW);
+        assert_eq!(history.scaled_up_at[&group], NOW);
+    }
+}
