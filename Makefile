@@ -9,11 +9,18 @@ NAME := rayscaler-$(VERSION)-$(shell uname -m)-linux
 ROOTFS ?= $(TARGET)/rootfs
 RELEASE ?= $(TARGET)/release-files
 
-.PHONY: sandbox test matrix tools lint core doc ci build rootfs release deny figures fuzz parity side-by-side
+.PHONY: sandbox simulate test matrix tools lint core doc ci build rootfs release deny figures fuzz parity side-by-side
 
 # A minute of a busy cluster, without Kubernetes or Ray: `make sandbox ARGS="--speed 5"`.
 sandbox:
 	$(CARGO) run -- sandbox $(ARGS)
+
+# SIMULATE_SEEDS seeds through trouble of every kind, HOURS of virtual time each, from SIMULATE_SEED on.
+SIMULATE_SEEDS ?= 100
+SIMULATE_SEED ?= 1
+HOURS ?= 1h
+simulate:
+	$(CARGO) run --profile fuzz -- simulate --seeds $(SIMULATE_SEEDS) --seed $(SIMULATE_SEED) --hours $(HOURS) $(ARGS)
 
 test: tools
 	$(CARGO) test --no-fail-fast

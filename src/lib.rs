@@ -45,5 +45,7 @@ pub mod report;
 pub mod runtime;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+#[cfg(feature = "sandbox")]
+pub mod simulator;
 #[cfg(feature = "sidecar")]
 pub mod wire;

@@ -47,6 +47,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "simulator",
+        &[
+            "model", "config", "wire", "clock", "admin", "runtime", "embedded", "sandbox",
+        ],
+    ),
+    (
         "cli",
         &[
             "model",
@@ -64,6 +70,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "runtime",
             "embedded",
             "sandbox",
+            "simulator",
         ],
     ),
 ];

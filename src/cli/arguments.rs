@@ -71,6 +71,9 @@ pub enum Command {
     /// Watch it scale, without Kubernetes or Ray
     #[cfg(feature = "sandbox")]
     Sandbox(super::sandbox::SandboxArguments),
+    /// Put it through seeded trouble under virtual time, and check everything it does
+    #[cfg(feature = "sandbox")]
+    Simulate(super::simulate::SimulateArguments),
 }
 
 /// Options of `run`.

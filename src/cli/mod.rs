@@ -22,6 +22,8 @@ mod progress;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 mod shell;
+#[cfg(feature = "sandbox")]
+mod simulate;
 mod status;
 mod status_text;
 mod understood;
@@ -125,6 +127,12 @@ fn execute(command: Command, remarks: Vec<String>, lineage: Lineage) -> anyhow::
         }
         #[cfg(feature = "sandbox")]
         Command::Sandbox(arguments) => sandbox::run(&arguments, &registry, &mut out)?,
+        #[cfg(feature = "sandbox")]
+        Command::Simulate(arguments) => {
+            if !simulate::run(&arguments, &registry, &mut out)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

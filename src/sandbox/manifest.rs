@@ -5,10 +5,10 @@ use serde_json::{Map, Value, json};
 use super::scenario::{Amounts, Group, Scenario};
 
 /// Name of the RayCluster.
-pub(super) const CLUSTER: &str = "sandbox";
+pub(crate) const CLUSTER: &str = "sandbox";
 
 /// Where it lives.
-pub(super) const NAMESPACE: &str = "default";
+pub(crate) const NAMESPACE: &str = "default";
 
 /// Ray's version that the manifest names; the newest we know.
 const RAY_VERSION: &str = "2.60.0";
@@ -17,7 +17,7 @@ const RAY_VERSION: &str = "2.60.0";
 const NO_MACHINE: &str = "rayscaler.io/no-such-machine";
 
 /// Returns the RayCluster, as a user would write it.
-pub(super) fn ray_cluster(scenario: &Scenario) -> Value {
+pub(crate) fn ray_cluster(scenario: &Scenario) -> Value {
     let groups: Vec<Value> = scenario.groups.iter().map(worker_group).collect();
     let mut head = scenario.head.clone();
     // Without this Ray would offer the machine's own processors.

@@ -13,7 +13,7 @@ mod autoscaler;
 mod demand;
 mod door;
 mod log;
-mod manifest;
+pub(crate) mod manifest;
 mod pace;
 mod plain;
 mod play;

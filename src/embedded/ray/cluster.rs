@@ -233,6 +233,18 @@ impl Cluster {
         self.unsettle();
     }
 
+    /// Forgets work that is done, and all but the last `dead_max` dead nodes.
+    pub(super) fn forget_done(&mut self, dead_max: usize) {
+        self.works.retain(|_, work| work.queued + work.running > 0);
+        let records = self.gcs.records.iter();
+        let dead = records.filter_map(|(id, record)| Some((record.death.as_ref()?.at, *id)));
+        let mut dead: Vec<_> = dead.collect();
+        dead.sort();
+        for (_, id) in dead.iter().rev().skip(dead_max) {
+            self.gcs.records.remove(id);
+        }
+    }
+
     /// Gives a bundle's resources back to its node.
     pub(super) fn release_bundle(&mut self, id: PlacementGroupId, at: usize) {
         let Some(group) = self.groups.get_mut(&id) else {

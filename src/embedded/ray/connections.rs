@@ -6,6 +6,7 @@
 //! that (2026-11). So each connection is served by itself, until its server is gone.
 
 use super::RayHead;
+use super::faults::Callee;
 use super::services::{GcsServer, RayletServer};
 use crate::model::NodeId;
 use crate::wire::gcs::ray::rpc::autoscaler::autoscaler_state_service_server::{
@@ -112,6 +113,9 @@ where
 }
 
 async fn call_gcs(server: GcsServer, request: Request<Body>) -> Response<Body> {
+    if let Some(failed) = server.0.meet(Callee::Gcs, request.uri().path()).await {
+        return failed;
+    }
     let service = request
         .uri()
         .path()
@@ -141,6 +145,10 @@ async fn call_gcs(server: GcsServer, request: Request<Body>) -> Response<Body> {
 }
 
 async fn call_raylet(server: RayletServer, request: Request<Body>) -> Response<Body> {
+    let (head, callee) = (server.head.clone(), Callee::Raylet(server.id));
+    if let Some(failed) = head.meet(callee, request.uri().path()).await {
+        return failed;
+    }
     if let Some(status) = refusal(&server.head, request.headers(), false) {
         return status.into_http();
     }

@@ -16,6 +16,7 @@ mod cluster;
 mod connections;
 mod demand;
 mod drains;
+mod faults;
 mod gcs;
 mod ids;
 mod placement_group;
@@ -30,6 +31,7 @@ mod tests;
 mod view;
 mod work;
 
+pub use faults::{CallFault, Callee, Faults};
 pub use gcs::JobId;
 pub use ids::PlacementGroupId;
 pub use placement_group::{Bundle, PlacementGroup, PlacementGroupState};
@@ -105,6 +107,7 @@ struct Shared {
     now: Now,
     cluster: Mutex<Cluster>,
     changes: watch::Sender<u64>,
+    faults: Mutex<Option<Arc<dyn Faults>>>,
 }
 
 impl fmt::Debug for RayHead {
@@ -124,6 +127,7 @@ impl RayHead {
                 now,
                 cluster,
                 changes,
+                faults: Mutex::default(),
             }),
         }
     }
@@ -355,6 +359,11 @@ impl RayHead {
                 job.ended_at.get_or_insert(now);
             }
         });
+    }
+
+    /// Forgets work that is done, and all but the last `dead_max` dead nodes (Ray itself keeps 1,000).
+    pub fn forget_done(&self, dead_max: usize) {
+        self.with(|cluster| cluster.forget_done(dead_max));
     }
 
     /// Shows how things are.

@@ -59,7 +59,10 @@ impl AutoscalerStateService for GcsServer {
             }
             Some(cluster.cluster_resource_state())
         });
-        let state = state.ok_or_else(|| Status::unavailable("the GCS is gone"))?;
+        let mut state = state.ok_or_else(|| Status::unavailable("the GCS is gone"))?;
+        if let Some(faults) = self.0.faults() {
+            faults.on_state(&mut state);
+        }
         Ok(Response::new(wire::GetClusterResourceStateReply {
             cluster_resource_state: Some(state),
         }))
@@ -97,6 +100,13 @@ impl AutoscalerStateService for GcsServer {
         request: Request<wire::DrainNodeRequest>,
     ) -> Answer<wire::DrainNodeReply> {
         let request = request.into_inner();
+        let refusal = self.0.faults().and_then(|faults| faults.refuses_drain());
+        if let Some(rejection_reason_message) = refusal {
+            return Ok(Response::new(wire::DrainNodeReply {
+                is_accepted: false,
+                rejection_reason_message,
+            }));
+        }
         let mut changes = self.0.changes();
         loop {
             changes.mark_unchanged();

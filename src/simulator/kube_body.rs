@@ -1,0 +1,187 @@
+//! Bodies of answers on which something went wrong on their way.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use http_body::{Body, Frame};
+use tokio::sync::watch;
+
+use super::faults::{Board, FaultKind};
+use crate::embedded::kube::KubeBody;
+
+/// What went wrong with a connection.
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The body of an answer.
+pub(super) struct FaultyBody(BoxStream<'static, Result<Bytes, BoxError>>);
+
+impl Body for FaultyBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let next = self.0.poll_next_unpin(context);
+        next.map(|bytes| bytes.map(|bytes| bytes.map(Frame::data)))
+    }
+}
+
+impl FaultyBody {
+    /// Returns a body that is whole.
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        Self(stream::iter([Ok(bytes)]).boxed())
+    }
+
+    /// Returns a body that breaks off in the middle.
+    pub(super) fn half(mut bytes: Bytes) -> Self {
+        bytes.truncate(bytes.len() / 2);
+        let broken = BoxError::from("the connection broke in the middle");
+        Self(stream::iter([Ok(bytes), Err(broken)]).boxed())
+    }
+
+    /// Returns a body as it came.
+    pub(super) fn plain(body: KubeBody) -> Self {
+        Self(frames(body).map(Ok).boxed())
+    }
+
+    /// Returns a watch as this board lets it through.
+    pub(super) fn watch(body: KubeBody, board: Arc<Board>) -> Self {
+        let lines = Lines {
+            changes: board.changes(),
+            closes_in: None,
+            board,
+            body: Box::pin(frames(body)),
+            queue: VecDeque::new(),
+            held: None,
+            has_dropped: false,
+            is_over: false,
+        };
+        let lines = stream::unfold(lines, |mut lines| async {
+            let line = lines.next().await?;
+            Some((Ok(line), lines))
+        });
+        Self(lines.boxed())
+    }
+}
+
+/// Returns all of a body.
+pub(super) async fn collect(body: KubeBody) -> Bytes {
+    let mut frames = pin!(frames(body));
+    let mut whole = Vec::new();
+    while let Some(bytes) = frames.next().await {
+        whole.extend_from_slice(&bytes);
+    }
+    Bytes::from(whole)
+}
+
+fn frames(body: KubeBody) -> impl stream::Stream<Item = Bytes> + Send {
+    stream::unfold(body, |mut body| async {
+        let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        let bytes = frame?.ok()?.into_data().ok()?;
+        Some((bytes, body))
+    })
+}
+
+/// The lines of a watch, one event each.
+struct Lines {
+    board: Arc<Board>,
+    changes: watch::Receiver<u64>,
+    closes_in: Option<Duration>,
+    body: Pin<Box<dyn stream::Stream<Item = Bytes> + Send>>,
+    queue: VecDeque<Bytes>,
+    held: Option<Bytes>,
+    has_dropped: bool,
+    is_over: bool,
+}
+
+impl Lines {
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            let is_silent = self.board.is_on(FaultKind::WatchSilent);
+            if !is_silent && let Some(line) = self.queue.pop_front() {
+                return Some(line);
+            }
+            if self.is_over && (!is_silent || self.queue.is_empty()) {
+                return None;
+            }
+            self.changes.borrow_and_update();
+            self.meet();
+            if !is_silent && !self.queue.is_empty() {
+                continue;
+            }
+            let closing = self.closes_in;
+            let close = async {
+                match closing {
+                    Some(after) => tokio::time::sleep(after).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                line = self.body.next() => match line {
+                    Some(line) => self.take(line),
+                    None => {
+                        self.queue.extend(self.held.take());
+                        self.is_over = true;
+                    }
+                },
+                _changed = self.changes.changed() => {}
+                () = close => {
+                    self.board.count(FaultKind::WatchClosed);
+                    self.is_over = true;
+                }
+            }
+        }
+    }
+
+    /// Lets happen what does not wait for an event.
+    fn meet(&mut self) {
+        let board = &self.board;
+        let closes = board.is_on(FaultKind::WatchClosed);
+        if !closes {
+            self.closes_in = None;
+        } else if self.closes_in.is_none() {
+            self.closes_in = Some(Duration::from_millis(board.roll(0, 3_000)));
+        }
+        if !board.is_on(FaultKind::WatchReordered) {
+            self.queue.extend(self.held.take());
+        }
+        let is_gone = board.hits(FaultKind::WatchGone, 100);
+        let is_caught = self.has_dropped && !board.is_on(FaultKind::WatchDropped);
+        if !self.is_over && (is_gone || is_caught) {
+            self.queue.push_back(Bytes::from_static(GONE.as_bytes()));
+            self.is_over = true;
+        }
+    }
+
+    fn take(&mut self, line: Bytes) {
+        let board = Arc::clone(&self.board);
+        if board.is_on(FaultKind::WatchSilent) {
+            board.count(FaultKind::WatchSilent);
+        }
+        if board.hits(FaultKind::WatchDropped, 50) {
+            self.has_dropped = true;
+            return;
+        }
+        if self.held.is_none() && board.hits(FaultKind::WatchReordered, 50) {
+            self.held = Some(line);
+            return;
+        }
+        if board.hits(FaultKind::WatchDoubled, 50) {
+            self.queue.push_back(line.clone());
+        }
+        self.queue.push_back(line);
+        self.queue.extend(self.held.take());
+    }
+}
+
+const GONE: &str = "{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\
+\"status\":\"Failure\",\"message\":\"too old resource version\",\"reason\":\"Expired\",\"code\":410}}\n";

@@ -1,0 +1,57 @@
+//! Clusters on which runs are played.
+
+use std::collections::BTreeMap;
+
+use super::random::Random;
+use super::workload::{LABEL, own_resource};
+use crate::config::HumanDuration;
+use crate::sandbox::scenario::{Amount, Group, Scenario};
+
+/// Returns a cluster of some groups, drawn from the seed.
+pub(super) fn random(seed: u64) -> Scenario {
+    let mut random = Random::new(seed, "scene");
+    let mut groups = vec![group("small", &[("CPU", 2.0)], &mut random)];
+    if random.chance(70) {
+        groups.push(group("large", &[("CPU", 8.0)], &mut random));
+    }
+    if random.chance(60) {
+        let mut gpu = group("gpu", &[("CPU", 4.0), ("GPU", 1.0)], &mut random);
+        gpu.labels.insert(LABEL.to_owned(), "a".to_owned());
+        groups.push(gpu);
+    }
+    if random.chance(60) {
+        let mut slice = group("slice", &[("CPU", 4.0)], &mut random);
+        slice.hosts = 2;
+        slice.max = slice.max.min(3);
+        groups.push(slice);
+    }
+    Scenario {
+        name: format!("seed {seed}"),
+        duration: HumanDuration::from_secs(0),
+        idle_timeout: HumanDuration::from_secs(random.between(5, 20)),
+        boot: HumanDuration::from_ms(random.between(500, 15_000)),
+        join: HumanDuration::from_ms(random.between(500, 3_000)),
+        head: BTreeMap::new(),
+        groups,
+        events: Vec::new(),
+    }
+}
+
+/// Returns a group whose nodes offer these, and one of what is its own.
+fn group(name: &str, amounts: &[(&str, f64)], random: &mut Random) -> Group {
+    let own = own_resource(name);
+    let amounts = amounts.iter().copied().chain([(own.as_str(), 1.0)]);
+    let resources = amounts.map(|(name, amount)| (name.to_owned(), Amount(amount)));
+    let max = random.size(2, 6);
+    Group {
+        name: name.to_owned(),
+        resources: resources.collect(),
+        labels: BTreeMap::new(),
+        min: random.size(0, 1),
+        max,
+        hosts: 1,
+        priority: 0,
+        idle_timeout: None,
+        capacity: true,
+    }
+}

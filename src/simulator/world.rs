@@ -1,0 +1,365 @@
+//! The cluster of a run: API server, operator, kubelet, Ray head and the whole sidecar, on one thread.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use kube::Client;
+use kube::api::{Api, DynamicObject, ListParams, PostParams};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::SimulatorError;
+use super::faults::Board;
+use super::kube_layer::{Caller, FaultyKube};
+use super::pod_faults::FaultyRuntime;
+use super::ray_faults::RayFaults;
+use super::trace::Trace;
+use super::witness::Witness;
+use crate::admin::AdminState;
+use crate::clock::Clock;
+use crate::config::{Config, Environment};
+use crate::embedded::kube::{KubeApi, Settings as KubeSettings};
+use crate::embedded::pods::{self, ContainerStart};
+use crate::embedded::ray::{RayHead, RayRuntime, RuntimeSettings, Settings as RaySettings};
+use crate::embedded::{Now, operator};
+use crate::model::Timestamp;
+use crate::runtime::shutdown::{Shutdown, Tasks, Trigger};
+use crate::runtime::supervisor::Lineage;
+use crate::runtime::telemetry::Telemetry;
+use crate::runtime::{
+    InProcessKube, InProcessRay, Inside, InsideParts, Network, RunOptions, Variables,
+};
+use crate::sandbox::manifest::{CLUSTER, NAMESPACE, ray_cluster};
+use crate::sandbox::scenario::Scenario;
+use crate::wire::kube_client::KubeClient;
+
+/// Everything on which a run is played.
+pub(super) struct World {
+    pub(super) api: KubeApi,
+    /// The administrator's client, for whom nothing goes wrong.
+    pub(super) client: Client,
+    pub(super) clock: Clock,
+    pub(super) ray: RayHead,
+    pub(super) board: Arc<Board>,
+    pub(super) witness: Arc<Witness>,
+    pub(super) trace: Arc<Trace>,
+    /// The RayCluster as its user wrote it.
+    pub(super) manifest: Value,
+    pub(super) scenario: Scenario,
+    pub(super) tasks: Tasks,
+    /// How far the API server's clock is off. Units: milliseconds.
+    pub(super) skew_ms: Arc<AtomicI64>,
+    starts: mpsc::UnboundedReceiver<ContainerStart>,
+    container: Option<ContainerStart>,
+    token: Arc<Mutex<String>>,
+    sidecar: Option<Sidecar>,
+    config: Config,
+    telemetry: Telemetry,
+}
+
+/// A sidecar at work.
+struct Sidecar {
+    admin: Arc<AdminState>,
+    tasks: Tasks,
+    _trigger: Trigger,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").finish_non_exhaustive()
+    }
+}
+
+/// What a world is made of.
+pub(super) struct Parts {
+    pub(super) seed: u64,
+    pub(super) scenario: Scenario,
+    pub(super) clock: Clock,
+    pub(super) config: Config,
+    pub(super) telemetry: Telemetry,
+    pub(super) keeps_trace: bool,
+}
+
+impl World {
+    /// Starts everything but the sidecar.
+    pub(super) async fn start(parts: Parts) -> Result<Self, SimulatorError> {
+        let Parts {
+            seed,
+            scenario,
+            clock,
+            config,
+            telemetry,
+            keeps_trace,
+        } = parts;
+        let skew_ms = Arc::new(AtomicI64::new(0));
+        let (now, skewed) = (plain(&clock), skewed(&clock, &skew_ms));
+        let trace = Arc::new(Trace::new(&clock, keeps_trace));
+        let settings = RaySettings {
+            seed,
+            ..RaySettings::default()
+        };
+        let ray = RayHead::new(settings, now);
+        let board = Board::new(seed);
+        ray.set_faults(Arc::new(RayFaults::new(Arc::clone(&board))));
+        let witness = Witness::new(ray.clone(), clock.clone(), Arc::clone(&trace));
+        let api = KubeApi::new(KubeSettings::new(Arc::clone(&skewed), seed));
+        let (started, starts) = mpsc::unbounded_channel();
+        let client = api.client(api.admin_token());
+        let mut world = Self {
+            witness: Arc::new(witness),
+            manifest: ray_cluster(&scenario),
+            tasks: Tasks::default(),
+            container: None,
+            token: Arc::default(),
+            sidecar: None,
+            api,
+            client,
+            clock,
+            ray,
+            board,
+            trace,
+            scenario,
+            skew_ms,
+            starts,
+            config,
+            telemetry,
+        };
+        world.run_stand_ins(started, skewed);
+        let raycluster: DynamicObject = serde_json::from_value(world.manifest.clone())?;
+        let created = world.rayclusters();
+        created.create(&PostParams::default(), &raycluster).await?;
+        Ok(world)
+    }
+
+    fn run_stand_ins(&mut self, started: mpsc::UnboundedSender<ContainerStart>, now: Now) {
+        let settings = RuntimeSettings {
+            join_delay: self.scenario.join.as_std(),
+            ..RuntimeSettings::default()
+        };
+        let runtime = FaultyRuntime {
+            ray: Arc::new(RayRuntime::new(self.ray.clone(), settings)),
+            board: Arc::clone(&self.board),
+            started,
+            stopped: Arc::new(Mutex::new(BTreeSet::new())),
+        };
+        let operator = operator::Settings::new(NAMESPACE);
+        let client = self.faulty_client(Caller::Operator);
+        let running = operator::run(client, operator, Arc::clone(&now));
+        self.tasks.spawn("operator", running);
+        let mut pods = pods::Settings::new(NAMESPACE);
+        pods.boot_delay = self.scenario.boot.as_std();
+        let client = self.faulty_client(Caller::Kubelet);
+        self.tasks
+            .spawn("kubelet", pods::run(client, pods, runtime, now));
+        let head = self.ray.clone();
+        self.tasks.spawn("ray", async move { head.run().await });
+    }
+
+    fn faulty(&self, caller: Caller) -> FaultyKube {
+        FaultyKube {
+            caller,
+            service: self.api.service().with_token(self.api.admin_token()),
+            token: None,
+            board: Arc::clone(&self.board),
+            witness: Arc::clone(&self.witness),
+            stale: Arc::default(),
+        }
+    }
+
+    fn faulty_client(&self, caller: Caller) -> Client {
+        Client::new(self.faulty(caller), "default")
+    }
+
+    /// Takes in a container of the autoscaler's that was started; the sidecar in an older one is gone.
+    pub(super) async fn follow_container(&mut self) -> Result<(), SimulatorError> {
+        while let Ok(container) = self.starts.try_recv() {
+            self.trace.say("sidecar's container starts");
+            self.container = Some(container);
+            self.kill_sidecar();
+            self.start_sidecar().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the first container of the autoscaler's, and starts the sidecar.
+    pub(super) async fn begin(&mut self) -> Result<(), SimulatorError> {
+        self.container = self.starts.recv().await;
+        self.start_sidecar().await
+    }
+
+    /// Starts the sidecar, where it has a container and does not run.
+    pub(super) async fn start_sidecar(&mut self) -> Result<(), SimulatorError> {
+        let Some(start) = self.container.clone().filter(|_| self.sidecar.is_none()) else {
+            return Ok(());
+        };
+        self.renew_token().await?;
+        let lookup = |name: &str| start.env.get(name).cloned();
+        let environment = Environment::read(&lookup);
+        let named = |name: &str, other: &str| lookup(name).unwrap_or_else(|| other.to_owned());
+        let options = RunOptions {
+            cluster_name: named("RAY_CLUSTER_NAME", CLUSTER),
+            cluster_namespace: named("RAY_CLUSTER_NAMESPACE", NAMESPACE),
+            config_path: None,
+            overrides: environment.overrides,
+            kubeconfig: None,
+            variables: Variables::read(&lookup),
+            notices: environment.notices,
+            remarks: Vec::new(),
+            lineage: Lineage::default(),
+        };
+        let mut kube = self.faulty(Caller::Sidecar);
+        kube.service = self.api.service();
+        kube.token = Some(Arc::clone(&self.token));
+        let (head, raylets) = (self.ray.clone(), self.ray.clone());
+        let inside = Inside::new(InsideParts {
+            config: options.overrides.apply(self.config.clone()),
+            options,
+            telemetry: self.telemetry.clone(),
+            clock: self.clock.clone(),
+            network: Network {
+                kube: Some(InProcessKube::new(move |observer, timeout| {
+                    KubeClient::over(kube.clone(), observer, timeout)
+                })),
+                ray: Some(InProcessRay {
+                    gcs: Arc::new(move || head.gcs_channel()),
+                    raylets: Arc::new(move |address| raylets.raylet_channel(address)),
+                }),
+            },
+            serves_admin: false,
+        });
+        let admin = inside.admin();
+        let (trigger, shutdown) = Shutdown::new();
+        let mut tasks = Tasks::default();
+        tasks.spawn_local("sidecar", async move {
+            if let Err(error) = inside.run(shutdown).await {
+                tracing::error!(error = %error, "the sidecar ended");
+            }
+        });
+        self.sidecar = Some(Sidecar {
+            admin,
+            tasks,
+            _trigger: trigger,
+        });
+        Ok(())
+    }
+
+    /// Ends the sidecar where it stands.
+    pub(super) fn kill_sidecar(&mut self) {
+        self.sidecar = None;
+    }
+
+    /// Ends the sidecar, and its container with it.
+    pub(super) fn lose_container(&mut self) {
+        (self.sidecar, self.container) = (None, None);
+    }
+
+    /// Returns what the sidecar shows; `None` while it does not run.
+    pub(super) fn admin(&self) -> Option<&AdminState> {
+        self.sidecar.as_ref().map(|sidecar| &*sidecar.admin)
+    }
+
+    /// Waits until then; returns what ended meanwhile that should run.
+    pub(super) async fn sleep_until(&mut self, at: Timestamp) -> Option<String> {
+        let Self {
+            tasks,
+            sidecar,
+            clock,
+            ..
+        } = self;
+        let sidecar = async {
+            match sidecar {
+                Some(sidecar) => sidecar.tasks.next_ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            Some(ended) = tasks.next_ended() => Some(format!("{} ended: {ended:?}", ended.name)),
+            Some(ended) = sidecar => Some(format!("the sidecar ended by itself: {ended:?}")),
+            () = clock.sleep_until(at) => None,
+        }
+    }
+
+    /// Gives the sidecar a new token, as the kubelet does.
+    pub(super) async fn renew_token(&self) -> Result<(), SimulatorError> {
+        let spec = self
+            .container
+            .as_ref()
+            .and_then(|start| start.pod.spec.as_ref());
+        let account = spec.and_then(|spec| spec.service_account_name.as_deref());
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let request = TokenRequest {
+            spec: TokenRequestSpec::default(),
+            ..TokenRequest::default()
+        };
+        let account = account.unwrap_or("default");
+        let answer = accounts
+            .create_token_request(account, &PostParams::default(), &request)
+            .await?;
+        let token = answer.status.map(|status| status.token).unwrap_or_default();
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        Ok(())
+    }
+
+    /// Returns a way to the RayCluster.
+    pub(super) fn rayclusters(&self) -> Api<DynamicObject> {
+        Api::namespaced_with(
+            self.client.clone(),
+            NAMESPACE,
+            &operator::ray_cluster_resource(),
+        )
+    }
+
+    /// Returns the RayCluster as it is.
+    pub(super) async fn raycluster(&self) -> Result<Value, SimulatorError> {
+        let object = self.rayclusters().get(CLUSTER).await?;
+        Ok(serde_json::to_value(object)?)
+    }
+
+    /// Returns a way to the pods.
+    pub(super) fn pod_api(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// Returns the workers' pods, by name; of one group or of all.
+    pub(super) async fn workers(&self, group: Option<&str>) -> Result<Vec<Pod>, SimulatorError> {
+        let selector = match group {
+            Some(group) => format!("ray.io/node-type=worker,ray.io/group={group}"),
+            None => "ray.io/node-type=worker".to_owned(),
+        };
+        let listed = self.pod_api();
+        let listed = listed
+            .list(&ListParams::default().labels(&selector))
+            .await?;
+        let mut pods = listed.items;
+        pods.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        Ok(pods)
+    }
+
+    /// Returns when this is so many milliseconds from now.
+    pub(super) fn after(&self, ms: u64) -> Timestamp {
+        self.clock.now().plus_ms(ms)
+    }
+}
+
+fn plain(clock: &Clock) -> Now {
+    let clock = clock.clone();
+    Arc::new(move || clock.now())
+}
+
+fn skewed(clock: &Clock, skew_ms: &Arc<AtomicI64>) -> Now {
+    let (clock, skew_ms) = (clock.clone(), Arc::clone(skew_ms));
+    Arc::new(move || {
+        let skew = skew_ms.load(Ordering::Relaxed);
+        let by = skew.unsigned_abs();
+        if skew < 0 {
+            clock.now().minus_ms(by)
+        } else {
+            clock.now().plus_ms(by)
+        }
+    })
+}
