@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use rayscaler::model::{ANNOTATION_INTENT, INTENT_BYTES_MAX};
+use serde_json::json;
+
 use crate::raycluster::{Group, Manifest};
-use crate::world::{World, play};
+use crate::world::{World, annotations, play};
 
 const BOOT: Duration = Duration::from_secs(2);
 
@@ -86,4 +89,78 @@ async fn killed_at_any_moment(kills_while_shrinking: bool) {
 #[tokio::test(start_paused = true)]
 async fn killed_at_any_moment_of_growth_it_asks_for_nothing_twice() {
     play(killed_at_any_moment(false)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_at_any_moment_of_shrinking_it_forgets_no_deletion() {
+    play(killed_at_any_moment(true)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_in_the_middle_of_a_scale_up_does_not_scale_up_twice() {
+    // In the stock sidecar ten and five more become fifteen and five more.
+    for wipe in [None, Some("gone"), Some("{]"), Some("{\"v\":9,\"at\":0}")] {
+        play(async {
+            let mut world = World::start(manifest(), BOOT).await;
+            let start = world.autoscaler_starts().await;
+            let first = world.sidecar(&start);
+            world.tasks("CPU=1", 10);
+            world.until_workers(10).await;
+            world.tasks("CPU=1", 5);
+            world
+                .until("the patch", async || world.replicas().await == 15)
+                .await;
+            let stands = annotations(&world.raycluster().await).remove(ANNOTATION_INTENT);
+            let text = stands.unwrap();
+            assert!(
+                text.len() <= INTENT_BYTES_MAX && text.contains("\"asked\":{\"small\":[15,0]}"),
+                "{text}"
+            );
+            first.kill();
+            let path = "/metadata/annotations/rayscaler.io~1intent";
+            match wipe {
+                None => {}
+                Some("gone") => world.patch(json!([{"op": "remove", "path": path}])).await,
+                Some(text) => {
+                    world
+                        .patch(json!([{"op": "add", "path": path, "value": text}]))
+                        .await;
+                }
+            }
+            let second = world.sidecar(&start);
+            world.until_workers(15).await;
+            world.pass_ms(15_000).await;
+            assert_eq!((world.asked_max(), world.workers().await.len()), (15, 15));
+            let snapshot = second.inside.snapshot().unwrap();
+            let is_named = snapshot
+                .problems
+                .iter()
+                .any(|it| it.code == "intent_unreadable");
+            assert_eq!(is_named, wipe.is_some_and(|text| text.starts_with('{')));
+            let memory = second.inside.last_pass().unwrap().memory;
+            let is_known = memory.scaled_up_at.contains_key(&"small".into());
+            assert_eq!(is_known, wipe.is_none());
+            // Everybody got what was asked for.
+            assert!(memory.asked.is_empty());
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_while_nothing_changes() {
+    play(async {
+        let mut world = World::start(manifest(), BOOT).await;
+        let start = world.autoscaler_starts().await;
+        let sidecar = world.sidecar(&start);
+        world.tasks("CPU=1", 2);
+        world.until_workers(2).await;
+        world.pass_ms(5_000).await;
+        let patches = || sidecar.patches(world.clock.now());
+        let before = patches();
+        assert_eq!(before.len(), 1, "{before:?}");
+        world.pass_ms(120_000).await;
+        assert_eq!(patches(), before);
+    })
+    .await;
 }
