@@ -6,6 +6,7 @@ use crate::model::{
     GroupDecision, Hold, NodeStatus, PodName, PodSize, RemovalCause, ReplicaBounds, ResizeRequest,
     ResizeState, ScaleDecision, Timestamp, WorkerGroupName,
 };
+use crate::placement::Carry;
 use crate::policy::{GroupPlan, Plan, PolicyContext};
 
 use super::EngineSettings;
@@ -130,13 +131,13 @@ pub(super) fn nothing(ctx: PolicyContext<'_>, gate: Gate) -> ScaleDecision {
     }
 }
 
-/// Enforces what holds whatever the policies did, and returns the decision.
+/// Enforces what holds whatever the policies did, and returns the decision and what the next round may use.
 pub(super) fn conclude(
     ctx: PolicyContext<'_>,
     mut plan: Plan,
     gate: Gate,
     settings: &EngineSettings,
-) -> ScaleDecision {
+) -> (ScaleDecision, Carry) {
     for name in plan.groups() {
         enforce(ctx, &mut plan, &name);
     }

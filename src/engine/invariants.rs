@@ -353,7 +353,7 @@ fn unserved(
         corrections,
     };
     // Without room nothing is launched: only what is there counts.
-    let mut pool = Pool::new(facts, &census, &[]);
+    let mut pool = Pool::new(facts, &census, &[], None);
     pool.set_budget(STEPS_MAX);
     let mut is_cut = false;
     let counts = asked.lists.map(|(ledger, asks)| {

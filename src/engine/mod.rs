@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::{ClusterSnapshot, History, ScaleDecision, Timestamp};
-use crate::placement::Corrections;
+use crate::placement::{Carry, Corrections};
 use crate::policy::{Plan, Policy, PolicyContext, Registry, Stage, policies};
 
 pub use apply::apply;
@@ -82,6 +82,14 @@ pub struct Engine {
     chain: Vec<Link>,
     settings: EngineSettings,
     corrections: Corrections,
+}
+
+/// Holds the decision of one round.
+struct Round {
+    decision: ScaleDecision,
+    /// Whether its launches would be chosen again.
+    is_plain: bool,
+    carry: Option<Carry>,
 }
 
 impl fmt::Debug for Engine {
@@ -198,23 +206,27 @@ impl Engine {
             history,
             now,
         };
-        let (decision, is_plain) = self.decide_once(ctx, steps);
-        let mut decision = if is_plain && settle::is_stable(&decision) {
-            decision
+        let round = self.decide_once(ctx, steps, None);
+        let mut decision = if round.is_plain && settle::is_stable(&round.decision) {
+            round.decision
         } else {
-            settle::settle(self, ctx, decision, steps)
+            settle::settle(self, ctx, round, steps)
         };
         decision.notices = notices::due(ctx, &self.settings);
         decision
     }
 
-    /// Returns the decision of one round, and whether its launches would be chosen again.
-    fn decide_once(&self, ctx: PolicyContext<'_>, steps: u64) -> (ScaleDecision, bool) {
+    /// Decides once; `carry` is that of the round before, if there was one.
+    fn decide_once(&self, ctx: PolicyContext<'_>, steps: u64, carry: Option<Carry>) -> Round {
         let gate = finish::gate(ctx, &self.settings);
         if gate.is_closed {
-            return (finish::nothing(ctx, gate), true);
+            return Round {
+                decision: finish::nothing(ctx, gate),
+                is_plain: true,
+                carry,
+            };
         }
-        let mut plan = Plan::new(ctx, self.corrections);
+        let mut plan = Plan::starting_from(ctx, self.corrections, carry);
         plan.pool_mut().set_budget(steps);
         if !gate.may_remove {
             plan.forbid_removals();
@@ -225,7 +237,12 @@ impl Engine {
         }
         plan.set_author("engine");
         let is_plain = plan.is_plain();
-        (finish::conclude(ctx, plan, gate, &self.settings), is_plain)
+        let (decision, carry) = finish::conclude(ctx, plan, gate, &self.settings);
+        Round {
+            decision,
+            is_plain,
+            carry: Some(carry),
+        }
     }
 }
 

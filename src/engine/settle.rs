@@ -11,7 +11,7 @@
 use crate::model::{GroupDecision, Reason, ScaleDecision};
 use crate::policy::PolicyContext;
 
-use super::{Engine, apply};
+use super::{Engine, Round, apply};
 
 /// Rounds after the first one; no generated cluster has needed more than three.
 const ROUNDS_MAX: usize = 6;
@@ -19,10 +19,14 @@ const ROUNDS_MAX: usize = 6;
 pub(super) fn settle(
     engine: &Engine,
     ctx: PolicyContext<'_>,
-    first: ScaleDecision,
+    first: Round,
     steps: u64,
 ) -> ScaleDecision {
-    let mut decision = first;
+    let Round {
+        mut decision,
+        mut carry,
+        ..
+    } = first;
     for _ in 0..ROUNDS_MAX {
         if !decision.is_change() || decision.is_cut || !engine.settings.settle {
             break;
@@ -32,7 +36,10 @@ pub(super) fn settle(
             snapshot: &snapshot,
             ..ctx
         };
-        let (next, _) = engine.decide_once(again, steps.saturating_sub(decision.steps));
+        let left = steps.saturating_sub(decision.steps);
+        let round = engine.decide_once(again, left, carry);
+        let next = round.decision;
+        carry = round.carry;
         if !next.is_change() || next.is_cut {
             break;
         }

@@ -192,7 +192,7 @@ mod tests {
             history: &history,
             corrections,
         };
-        let mut pool = Pool::new(facts, &[] as &[GroupCensus], &others);
+        let mut pool = Pool::new(facts, &[] as &[GroupCensus], &others, None);
         pool.border.steps = steps;
         for kind in kinds {
             let asks = [ask(kind)];

@@ -102,9 +102,7 @@ impl Pool {
                 Ledger::Whole => Ledger::Free,
             };
             let size = self.states[index(self.slots[resized.slot].class(ledger))].grows_to;
-            let mut after = self.states[index(self.slots[resized.slot].class(other))]
-                .as_ref()
-                .clone();
+            let mut after = self.states[index(self.slots[resized.slot].class(other))].clone();
             if let Some(size) = size {
                 after = self.grown(&after, size);
             }

@@ -9,16 +9,17 @@
 //! of a shape are left than it would take.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use super::aside::Sides;
 use super::budget::Budget;
 use super::floors::Floors;
 use super::queue::{Queue, QueueKey};
-use super::score::Rank;
+use super::ranks::Ranks;
 use super::shape::{ShapeId, Shapes, index};
 use super::state::{NodeState, Scratch, Terrain, Trial};
+use super::view::{Standing, View};
 
 /// Above this many equal steps they are taken in strides, so that counts in the billions end.
 pub(super) const STRIDES: u64 = 4_096;
@@ -28,9 +29,6 @@ const SHORT: u64 = 64;
 
 /// Entries of all views together; each takes about 100 bytes.
 const KEPT_MAX: usize = 200_000;
-
-/// Classes from which on they are added to a view all at once.
-const BULK: usize = 256;
 
 /// Holds `nodes` nodes of one slot that take the same.
 #[derive(Debug, Clone)]
@@ -65,6 +63,15 @@ impl Line {
         Some(Entry { count, ..*entry })
     }
 
+    /// Returns where the first node is that this call has not taken.
+    fn standing(&self) -> Standing {
+        match self.entries.get(self.taken) {
+            Some(entry) => Standing::At(entry.key),
+            None if self.entries.is_empty() => Standing::Gone,
+            None => Standing::Taken,
+        }
+    }
+
     fn take(&mut self, nodes: u64) {
         self.part += nodes;
         if self
@@ -75,16 +82,6 @@ impl Line {
             (self.taken, self.part) = (self.taken + 1, 0);
         }
     }
-}
-
-/// The classes in the order of what they offer for one list of requests.
-#[derive(Debug, Default)]
-struct View {
-    ranked: BTreeSet<(Reverse<Rank>, u32)>,
-    /// Whether a class is settled: ranked, or known to take nothing.
-    known: Vec<bool>,
-    /// How much of the log has been read.
-    read: usize,
 }
 
 /// Holds the nodes of one ledger.
@@ -197,10 +194,10 @@ impl Lineup {
         &mut self,
         queue: &mut Queue,
         terrain: Terrain<'_>,
-        (budget, scratch): (&mut Budget, &mut Scratch),
+        (budget, scratch, ranks): (&mut Budget, &mut Scratch, &mut Ranks),
     ) -> Vec<Pick> {
         let picks = if queue.total() <= SHORT {
-            self.fill_short(queue, terrain, (budget, scratch))
+            self.fill_short(queue, terrain, (budget, scratch, ranks))
         } else {
             self.fill_long(queue, terrain, (budget, scratch))
         };
@@ -245,34 +242,39 @@ impl Lineup {
         &mut self,
         queue: &mut Queue,
         terrain: Terrain<'_>,
-        (budget, scratch): (&mut Budget, &mut Scratch),
+        (budget, scratch, ranks): (&mut Budget, &mut Scratch, &mut Ranks),
     ) -> Vec<Pick> {
         let mut picks = Vec::new();
         while !queue.is_empty() && budget.step(1) {
             if self.kept > KEPT_MAX {
                 (self.kept, self.views) = (0, BTreeMap::new());
             }
-            let view = self.views.entry(queue.key(terrain.shapes)).or_default();
+            let key = queue.key(terrain.shapes);
+            if !self.views.contains_key(&key) {
+                self.views.insert(key.clone(), View::default());
+            }
+            let Some(view) = self.views.get_mut(&key) else {
+                break;
+            };
+            let mut ranks = (view.read < self.log.len()).then(|| ranks.of(&key));
             let mut new = Vec::new();
             while let Some(class) = self.log.get(view.read).copied() {
                 view.read += 1;
                 let at = index(class);
-                if self.lines[at].entries.is_empty() || view.known.get(at).copied().unwrap_or(false)
-                {
+                if self.lines[at].entries.is_empty() || !view.get_to_know(class) {
                     continue;
                 }
-                if at >= view.known.len() {
-                    view.known.resize(at + 1, false);
-                }
-                view.known[at] = true;
                 budget.spend(1);
-                if let Some(trial) = terrain.state(class).offer((queue, false), terrain, scratch) {
-                    new.push((Reverse(trial.rank), class));
-                }
+                let mut rate = || terrain.state(class).rate((queue, false), terrain, scratch);
+                let rank = match &mut ranks {
+                    Some(ranks) => ranks.get_or(class, rate),
+                    None => rate(),
+                };
+                new.extend(rank.map(|rank| (Reverse(rank), class)));
             }
             self.kept += new.len();
             view.add(new);
-            let Some(class) = view.best(&self.lines) else {
+            let Some(class) = view.best(|class| self.lines[index(class)].standing()) else {
                 break;
             };
             let trial = terrain.state(class).offer((queue, false), terrain, scratch);
@@ -313,7 +315,7 @@ impl Lineup {
         }
         race.view.add(new);
         while !queue.is_empty() && budget.step(1) {
-            let Some(class) = race.view.best(&self.lines) else {
+            let Some(class) = race.view.best(|class| self.lines[index(class)].standing()) else {
                 break;
             };
             let (Some(trial), Some(front)) =
@@ -358,44 +360,6 @@ impl Lineup {
     }
 }
 
-impl View {
-    fn add(&mut self, new: Vec<(Reverse<Rank>, u32)>) {
-        if new.len() < BULK {
-            self.ranked.extend(new);
-        } else {
-            // Sorted at once, which is much faster than one by one.
-            self.ranked.append(&mut new.into_iter().collect());
-        }
-    }
-
-    /// Returns the best class that has nodes, among equals the one whose first node comes first.
-    fn best(&mut self, lines: &[Line]) -> Option<u32> {
-        let mut best: Option<(Reverse<Rank>, i64, u32)> = None;
-        let mut gone = Vec::new();
-        for (rank, class) in &self.ranked {
-            if best.is_some_and(|(held, _, _)| held != *rank) {
-                break;
-            }
-            let line = &lines[index(*class)];
-            match line.front() {
-                Some(front) if best.is_none_or(|(_, key, _)| front.key < key) => {
-                    best = Some((*rank, front.key, *class));
-                }
-                Some(_) => {}
-                None if line.entries.is_empty() => gone.push((*rank, *class)),
-                None => {}
-            }
-        }
-        for (rank, class) in gone {
-            self.ranked.remove(&(rank, class));
-            if let Some(known) = self.known.get_mut(index(class)) {
-                *known = false;
-            }
-        }
-        best.map(|(_, _, class)| class)
-    }
-}
-
 /// The classes of one call, simulated again as the requests become fewer.
 struct Race {
     view: View,
@@ -420,14 +384,14 @@ impl Race {
     /// Takes a class out, whose nodes are all taken or have to be simulated again.
     fn leave(&mut self, class: u32) {
         if let Some(old) = self.trials[index(class)].take() {
-            self.view.ranked.remove(&(Reverse(old.rank), class));
+            self.view.remove((Reverse(old.rank), class));
         }
     }
 
     fn enter(&mut self, class: u32, trial: Option<Trial>) {
         self.leave(class);
         if let Some(trial) = trial {
-            self.view.ranked.insert((Reverse(trial.rank), class));
+            self.view.insert((Reverse(trial.rank), class));
             self.want(class, trial);
         }
     }

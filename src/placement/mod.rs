@@ -13,11 +13,12 @@
 //! With N nodes of C classes, S shapes, G groups, L different lists of placement groups, and U nodes
 //! that are used or launched:
 //!
-//! - making the pool: O(N log C);
+//! - making the pool: O(N);
 //! - a call for many requests: O(C · S) to simulate each class once, O(U · log C) to take nodes, and
 //!   one more simulation of a class each time that fewer requests of a shape are left than it would take;
 //! - a call for few (a placement group): O(log C) per node taken, once each class has been simulated
 //!   for a list like it: O(C · L) in all;
+//! - deciding again with the launches in the pool: no class is simulated a second time for a short list;
 //! - launches: O(G) per step, and equal steps are one, whatever their number.
 //!
 //! Counts of requests appear nowhere: a million equal tasks cost what one does.
@@ -27,25 +28,30 @@ mod aside;
 mod asked;
 mod budget;
 mod caps;
+mod carry;
 mod commit;
 mod corrections;
 mod fit;
 mod floors;
 mod growth;
+mod ids;
 mod lineup;
 mod outfit;
 mod packing;
 mod place;
 mod pool;
 mod queue;
+mod ranks;
 mod replicas;
 mod resize;
 mod score;
 mod shape;
 mod state;
 mod victims;
+mod view;
 
 pub use caps::Caps;
+pub(crate) use carry::Carry;
 pub use corrections::Corrections;
 pub use fit::NoFit;
 pub use packing::Packing;

@@ -99,6 +99,12 @@ impl Outfit {
             .collect();
         let mut at = 0;
         for (name, amount) in available.iter() {
+            // Most of what a node has stands in the outfit, in the same order.
+            if self.items.get(at).is_some_and(|item| item.name == *name) {
+                left[at] = amount.units();
+                at += 1;
+                continue;
+            }
             let position = match asked.role(name) {
                 Role::Folded => continue,
                 Role::Own => self.position(OWN),
@@ -112,6 +118,13 @@ impl Outfit {
             };
             if let Some(position) = position {
                 left[position] = amount.units();
+            }
+            if self
+                .items
+                .get(at)
+                .is_some_and(|item| item.name.as_str() == OWN)
+            {
+                at += 1;
             }
         }
         left
@@ -191,8 +204,15 @@ impl Outfit {
         let mut items = self
             .items
             .iter()
-            .filter(|item| item.total.is_some() && item.name.as_str() != OWN);
+            .filter(|item| item.total.is_some() && item.name.as_str() != OWN)
+            .peekable();
         for (name, amount) in total.iter() {
+            if items.peek().is_some_and(|item| item.name == *name) {
+                if items.next().and_then(|item| item.total) != Some(amount) {
+                    return false;
+                }
+                continue;
+            }
             match asked.role(name) {
                 Role::Folded => {}
                 Role::Own => {
@@ -201,21 +221,14 @@ impl Outfit {
                         return false;
                     }
                 }
-                Role::Named => {
-                    let is_next = items
-                        .next()
-                        .is_some_and(|item| item.name == *name && item.total == Some(amount));
-                    if !is_next {
-                        return false;
-                    }
-                }
+                Role::Named => return false,
             }
         }
         if items.next().is_some() {
             return false;
         }
         let is_more = |name: &ResourceName| {
-            asked.role(name) == Role::Named && self.position(name.as_str()).is_none()
+            self.position(name.as_str()).is_none() && asked.role(name) == Role::Named
         };
         if available.iter().any(|(name, _)| is_more(name)) {
             return false;

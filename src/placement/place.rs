@@ -75,8 +75,10 @@ impl Pool {
         let mut queue = Queue::new(&counted, &self.shapes, self.corrections.order);
         let mut lineup = self.take_lineup(ledger);
         let (mut budget, mut scratch) = (self.budget, std::mem::take(&mut self.scratch));
+        let mut ranks = std::mem::take(&mut self.ranks);
         let terrain = self.terrain();
-        let mut picks = lineup.fill(&mut queue, terrain, (&mut budget, &mut scratch));
+        let mut picks = lineup.fill(&mut queue, terrain, (&mut budget, &mut scratch, &mut ranks));
+        self.ranks = ranks;
         let mut resized = Vec::new();
         if self.has_resizing && !queue.is_empty() {
             let order: Vec<ShapeId> = queue.asks().iter().map(|ask| counted[*ask].0).collect();

@@ -1,20 +1,20 @@
 //! All nodes a decision may place requests on: those that run, those that start, those it launches.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use crate::model::{
-    ClusterSnapshot, History, Node, NodeKind, NodeStatus, ResizeState, ResourceMap, WorkerGroup,
-};
+use crate::model::{ClusterSnapshot, History, Node, NodeKind, ResourceMap, WorkerGroup};
 
 use super::aside::Border;
 use super::asked::Asked;
 use super::budget::Budget;
 use super::caps::Usage;
+use super::carry::{Carry, Seen};
 use super::corrections::Corrections;
 use super::fit::Explained;
+use super::ids::{Ids, hash_of};
 use super::lineup::Lineup;
 use super::outfit::Outfits;
+use super::ranks::Ranks;
 use super::replicas::{GroupCensus, ReplicaHealth, ReplicaState};
 use super::score::Choice;
 use super::shape::{Shapes, index};
@@ -98,8 +98,11 @@ pub struct Template {
 #[derive(Debug)]
 pub struct Pool {
     pub(super) slots: Vec<Slot>,
-    pub(super) states: Vec<Arc<NodeState>>,
-    pub(super) ids: BTreeMap<Arc<NodeState>, u32>,
+    pub(super) states: Vec<NodeState>,
+    pub(super) ids: Ids,
+    pub(super) ranks: Ranks,
+    /// By position in the snapshot.
+    pub(super) seen: Vec<Option<Seen>>,
     pub(super) outfits: Outfits,
     pub(super) shapes: Shapes,
     pub(super) asked: Asked,
@@ -137,15 +140,30 @@ pub(crate) struct Facts<'a> {
 }
 
 impl Pool {
-    pub(crate) fn new(facts: Facts<'_>, census: &[GroupCensus], others: &[ReplicaState]) -> Self {
+    /// Returns the nodes of a snapshot; `carry` holds what an earlier pool has worked out for the
+    /// same snapshot without the changes of a decision.
+    pub(crate) fn new(
+        facts: Facts<'_>,
+        census: &[GroupCensus],
+        others: &[ReplicaState],
+        carry: Option<Carry>,
+    ) -> Self {
         let snapshot = facts.snapshot;
+        let mut carry = carry.unwrap_or_else(|| Carry::of(snapshot));
+        carry.seen.resize(snapshot.nodes.len(), None);
+        if facts.corrections.order {
+            // As Ray has it nothing is decided again.
+            carry.ranks.remember();
+        }
         let mut pool = Self {
             slots: Vec::with_capacity(snapshot.nodes.len()),
-            states: Vec::new(),
-            ids: BTreeMap::new(),
-            outfits: Outfits::default(),
-            shapes: Shapes::default(),
-            asked: Asked::of(snapshot),
+            states: carry.states,
+            ids: carry.ids,
+            ranks: carry.ranks,
+            seen: carry.seen,
+            outfits: carry.outfits,
+            shapes: carry.shapes,
+            asked: carry.asked,
             templates: Vec::new(),
             usage: None,
             outside: BTreeMap::new(),
@@ -274,53 +292,17 @@ impl Pool {
     }
 
     fn observe(&mut self, facts: Facts<'_>, (at, node): (usize, &Node), group: Option<usize>) {
-        let is_drained = facts.history.drained_at.contains_key(&node.name);
-        let is_running = node.status == NodeStatus::Running && !(is_drained && group.is_some());
-        let (free, whole) = if is_running {
-            self.running_state(node, group)
-        } else if let Some(index) = group.filter(|_| node.status.is_capacity()) {
-            let kinds = &self.templates[index].kinds;
-            let kind = if node.host_index == 0 {
-                kinds.first()
-            } else {
-                kinds.last()
-            };
-            let Some((class, _)) = kind else { return };
-            let state = NodeState::clone(&self.states[super::shape::index(*class)]);
-            (state.clone(), state)
-        } else {
+        let known = self.seen[at].filter(|seen| seen.is_still(node, group));
+        let Some(seen) = known.or_else(|| self.look_at(facts, node, group)) else {
             return;
         };
-        let (mut free, mut whole) = (free, whole);
-        if let Some(pod) = facts.snapshot.resizing.pods.get(&node.name) {
-            let size = |size: crate::model::PodSize| (size.cpu.units(), size.memory.units());
-            let is_decided = pod.state == ResizeState::Decided && node.node_id.is_some();
-            if pod.state == ResizeState::Asked || is_decided {
-                (free, whole) = (
-                    self.grown(&free, size(pod.desired)),
-                    self.grown(&whole, size(pod.desired)),
-                );
-            }
-            let grows_to = pod.can_grow().then(|| size(pod.max));
-            (free.grows_to, whole.grows_to) = (grows_to, grows_to);
-        }
-        let classes = (self.intern(free), self.intern(whole));
+        self.seen[at] = Some(seen);
+        self.running.extend(seen.running);
         self.slot_of[at] = Some(self.slots.len());
-        self.push((group, Origin::Node(at)), classes, 1);
+        self.push((group, Origin::Node(at)), (seen.free, seen.whole), 1);
         if let Some(slot) = self.slots.last_mut() {
             slot.is_head = node.kind == NodeKind::Head;
         }
-    }
-
-    fn running_state(&mut self, node: &Node, group: Option<usize>) -> (NodeState, NodeState) {
-        let names = (&node.total, &node.available, &node.labels);
-        let outfit = self.outfits.intern(names, &self.asked, &self.shapes);
-        self.running.insert(outfit);
-        let mut whole = NodeState::empty(outfit, group.map_or(u32::MAX, narrow), &self.outfits);
-        whole.is_running = true;
-        let mut free = whole.clone();
-        free.observe(node, self.outfits.get(outfit), &self.asked);
-        (free, whole)
     }
 
     /// Puts the nodes into the order of the snapshot, as Ray's list has them.
@@ -347,7 +329,7 @@ impl Pool {
             return;
         }
         if let (Some(usage), Some(_)) = (&mut self.usage, group) {
-            let state = &self.states[super::shape::index(whole)];
+            let state = &self.states[index(whole)];
             usage.add(self.outfits.get(state.outfit).registered(), count);
         }
         let key = self.last;
@@ -366,14 +348,14 @@ impl Pool {
     }
 
     pub(super) fn intern(&mut self, state: NodeState) -> u32 {
-        if let Some(id) = self.ids.get(&state) {
-            return *id;
+        let hash = hash_of(&state);
+        let is_it = |id: u32| self.states[index(id)] == state;
+        if let Some(id) = self.ids.find(hash, is_it) {
+            return id;
         }
-        let id = narrow(self.states.len());
-        let state = Arc::new(state);
-        self.states.push(Arc::clone(&state));
-        self.ids.insert(state, id);
-        id
+        self.ids.push(hash);
+        self.states.push(state);
+        narrow(self.states.len() - 1)
     }
 
     pub(super) fn terrain(&self) -> Terrain<'_> {
@@ -400,6 +382,7 @@ impl Pool {
                 .map(|template| template.priority)
                 .collect();
             self.choice.settle(&priorities, &self.outfits);
+            self.ranks.turn_to(&self.choice);
             self.is_settled = true;
         }
     }

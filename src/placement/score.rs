@@ -82,7 +82,7 @@ pub struct Choice {
 }
 
 /// Holds score terms of some resources: v·u³, with v the total and u the used share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(super) struct Terms {
     count: u32,
     min: u64,
@@ -167,6 +167,14 @@ impl Choice {
             .map(|(priority, own)| (ahead(*priority), place(own)))
             .collect();
         self.place_of_none = (ahead(0), place(&none));
+    }
+
+    /// Returns whether nodes are ranked alike; which items are spared follows from their names.
+    pub(super) fn ranks_like(&self, other: &Self) -> bool {
+        let own = (&self.places, self.place_of_none, self.is_running_first);
+        own == (&other.places, other.place_of_none, other.is_running_first)
+            && self.spare == other.spare
+            && self.packing == other.packing
     }
 
     fn spare_in(&self, outfit: &Outfit) -> Vec<usize> {

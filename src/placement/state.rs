@@ -1,7 +1,6 @@
 //! What one node can still take, what it holds, and what it would hold after taking more.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use crate::model::{AntiAffinity, Node, ResourceMap};
 
@@ -17,7 +16,7 @@ const NAMED: u8 = 1;
 const TAKEN: u8 = 2;
 
 /// Holds everything about a node that placing depends on; nodes with equal states are one class.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct NodeState {
     /// What it has.
     pub(super) outfit: u32,
@@ -51,7 +50,7 @@ pub(super) struct Trial {
 /// Holds what offers are made with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terrain<'a> {
-    pub(super) states: &'a [Arc<NodeState>],
+    pub(super) states: &'a [NodeState],
     pub(super) outfits: &'a Outfits,
     pub(super) shapes: &'a Shapes,
     pub(super) choice: &'a Choice,
@@ -100,6 +99,20 @@ impl NodeState {
         terrain: Terrain<'_>,
         scratch: &mut Scratch,
     ) -> Option<Trial> {
+        let rank = self.rate((queue, has_own), terrain, scratch)?;
+        Some(Trial {
+            fill: scratch.fill.as_slice().into(),
+            rank,
+        })
+    }
+
+    /// Returns how good an offer is; what the node takes stays in `scratch`.
+    pub(super) fn rate(
+        &self,
+        (queue, has_own): (&Queue, bool),
+        terrain: Terrain<'_>,
+        scratch: &mut Scratch,
+    ) -> Option<Rank> {
         let outfit = terrain.outfits.get(self.outfit);
         let mut has_own = has_own;
         let mut label_match = self.label_match;
@@ -163,11 +176,7 @@ impl NodeState {
             held: &scratch.held,
             label_match,
         };
-        let rank = terrain.choice.rank(&after, outfit);
-        Some(Trial {
-            fill: scratch.fill.as_slice().into(),
-            rank,
-        })
+        Some(terrain.choice.rank(&after, outfit))
     }
 
     /// Returns the state after taking `fill`, whose shapes are given by position in the queue.

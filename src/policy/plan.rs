@@ -7,7 +7,7 @@ use crate::model::{
     ScaleDecision, Timestamp, Unserved, WorkerGroupName,
 };
 use crate::placement::{
-    Corrections, Facts, GroupCensus, Ledger, Origin, Placement, Pool, live_replicas,
+    Carry, Corrections, Facts, GroupCensus, Ledger, Origin, Placement, Pool, live_replicas,
 };
 
 use super::{GroupPlan, PolicyContext};
@@ -44,6 +44,15 @@ impl Plan {
     /// Returns a draft that changes nothing but what repairs `replicas`.
     #[must_use]
     pub fn new(ctx: PolicyContext<'_>, corrections: Corrections) -> Self {
+        Self::starting_from(ctx, corrections, None)
+    }
+
+    /// Returns such a draft; `carry` is that of an earlier draft for the same snapshot, but for what was decided.
+    pub(crate) fn starting_from(
+        ctx: PolicyContext<'_>,
+        corrections: Corrections,
+        carry: Option<Carry>,
+    ) -> Self {
         let mut live = live_replicas(ctx.snapshot, ctx.history, &corrections);
         let census: Vec<GroupCensus> = ctx
             .snapshot
@@ -57,7 +66,7 @@ impl Plan {
             history: ctx.history,
             corrections,
         };
-        let pool = Pool::new(facts, &census, &others);
+        let pool = Pool::new(facts, &census, &others, carry);
         let names: Vec<_> = ctx
             .snapshot
             .groups
@@ -380,7 +389,7 @@ impl Plan {
     pub(crate) fn into_decision(
         self,
         mut forget: BTreeMap<WorkerGroupName, Vec<PodName>>,
-    ) -> ScaleDecision {
+    ) -> (ScaleDecision, Carry) {
         let mut decision = self.decision;
         decision.steps = self.pool.steps();
         if decision.is_cut {
@@ -415,6 +424,6 @@ impl Plan {
         decision.kept_idle.dedup_by(|a, b| a.pod == b.pod);
         decision.holds.sort();
         decision.holds.dedup();
-        decision
+        (decision, self.pool.into_carry())
     }
 }

@@ -1,0 +1,132 @@
+//! What one round of a decision hands to the next.
+//!
+//! A decision is made again with its launches in the pool until nothing changes. What each node has, what
+//! it could do for each shape and how good it is stays known meanwhile; only where requests go is worked out again.
+
+use crate::model::{ClusterSnapshot, Node, NodeStatus, ResizeState};
+
+use super::asked::Asked;
+use super::ids::Ids;
+use super::outfit::Outfits;
+use super::pool::{Facts, Pool, narrow};
+use super::ranks::Ranks;
+use super::shape::{Shapes, index};
+use super::state::NodeState;
+
+/// Holds what stays true while a decision is applied to its own snapshot.
+#[derive(Debug)]
+pub(crate) struct Carry {
+    pub(super) asked: Asked,
+    pub(super) outfits: Outfits,
+    pub(super) shapes: Shapes,
+    pub(super) states: Vec<NodeState>,
+    pub(super) ids: Ids,
+    pub(super) ranks: Ranks,
+    pub(super) seen: Vec<Option<Seen>>,
+}
+
+/// Holds the classes of a node of the snapshot.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) status: NodeStatus,
+    pub(super) group: Option<usize>,
+    pub(super) free: u32,
+    pub(super) whole: u32,
+    /// Its outfit as registered, when its raylet runs.
+    pub(super) running: Option<u32>,
+}
+
+impl Seen {
+    /// Returns whether the node is what it was: a decision changes nothing but the status.
+    pub(super) fn is_still(&self, node: &Node, group: Option<usize>) -> bool {
+        self.status == node.status && self.group == group
+    }
+}
+
+impl Carry {
+    /// Returns what is known of a snapshot at first.
+    pub(super) fn of(snapshot: &ClusterSnapshot) -> Self {
+        Self {
+            asked: Asked::of(snapshot),
+            outfits: Outfits::default(),
+            shapes: Shapes::default(),
+            states: Vec::new(),
+            ids: Ids::default(),
+            ranks: Ranks::default(),
+            seen: Vec::new(),
+        }
+    }
+}
+
+impl Pool {
+    /// Returns what the next round may start from.
+    pub(crate) fn into_carry(self) -> Carry {
+        Carry {
+            asked: self.asked,
+            outfits: self.outfits,
+            shapes: self.shapes,
+            states: self.states,
+            ids: self.ids,
+            ranks: self.ranks,
+            seen: self.seen,
+        }
+    }
+
+    /// Returns the classes of a node; `None` when it is no capacity.
+    pub(super) fn look_at(
+        &mut self,
+        facts: Facts<'_>,
+        node: &Node,
+        group: Option<usize>,
+    ) -> Option<Seen> {
+        let is_drained = facts.history.drained_at.contains_key(&node.name);
+        let is_running = node.status == NodeStatus::Running && !(is_drained && group.is_some());
+        let mut running = None;
+        let (free, whole) = if is_running {
+            let (free, whole) = self.running_state(node, group);
+            running = Some(whole.outfit);
+            (free, whole)
+        } else if let Some(at) = group.filter(|_| node.status.is_capacity()) {
+            let kinds = &self.templates[at].kinds;
+            let kind = if node.host_index == 0 {
+                kinds.first()
+            } else {
+                kinds.last()
+            };
+            let state = self.states[index(kind?.0)].clone();
+            (state.clone(), state)
+        } else {
+            return None;
+        };
+        let (mut free, mut whole) = (free, whole);
+        if let Some(pod) = facts.snapshot.resizing.pods.get(&node.name) {
+            let size = |size: crate::model::PodSize| (size.cpu.units(), size.memory.units());
+            let is_decided = pod.state == ResizeState::Decided && node.node_id.is_some();
+            if pod.state == ResizeState::Asked || is_decided {
+                (free, whole) = (
+                    self.grown(&free, size(pod.desired)),
+                    self.grown(&whole, size(pod.desired)),
+                );
+            }
+            let grows_to = pod.can_grow().then(|| size(pod.max));
+            (free.grows_to, whole.grows_to) = (grows_to, grows_to);
+        }
+        Some(Seen {
+            status: node.status,
+            group,
+            free: self.intern(free),
+            whole: self.intern(whole),
+            running,
+        })
+    }
+
+    fn running_state(&mut self, node: &Node, group: Option<usize>) -> (NodeState, NodeState) {
+        let names = (&node.total, &node.available, &node.labels);
+        let outfit = self.outfits.intern(names, &self.asked, &self.shapes);
+        let mut whole = NodeState::empty(outfit, group.map_or(u32::MAX, narrow), &self.outfits);
+        whole.is_running = true;
+        let mut free = whole.clone();
+        free.observe(node, self.outfits.get(outfit), &self.asked);
+        (free, whole)
+    }
+}
