@@ -18,7 +18,7 @@ use rayscaler::config::Config;
 use rayscaler::engine::Engine;
 use rayscaler::model::{NodeStatus, PlacementStrategy, Problem, ReplicaBounds, SkippedGroup};
 use rayscaler::report::Metrics;
-use support::builders::{Cluster, NOW, group, labels, resources};
+use support::builders::{Cluster, NOW, group, labels, resources, seen_before};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::sync::watch;
@@ -90,7 +90,9 @@ fn text(bytes: &[u8]) -> String {
 fn pass(cluster: &Cluster) -> LastPass {
     let mut snapshot = cluster.snapshot.clone();
     snapshot.sort();
-    let decision = Engine::default().decide(&snapshot, &cluster.history, cluster.now);
+    let engine = Engine::default();
+    let history = seen_before(&engine, &snapshot, (&cluster.history, cluster.now));
+    let decision = engine.decide(&snapshot, &history, cluster.now);
     LastPass {
         at: cluster.now,
         outcome: "patched".to_owned(),
@@ -98,7 +100,7 @@ fn pass(cluster: &Cluster) -> LastPass {
         is_dry_run: false,
         snapshot: Arc::new(snapshot),
         decision: Arc::new(decision),
-        memory: Arc::new(cluster.history.clone()),
+        memory: Arc::new(history),
     }
 }
 

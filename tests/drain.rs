@@ -97,6 +97,7 @@ fn removal(replica: &str, pods: &[&str], cause: RemovalCause) -> ScaleDecision {
         pods: pods.iter().map(|pod| PodName::from(*pod)).collect(),
         cause,
         idle_ms: 61_000,
+        finish: rayscaler::model::Finish::default(),
     };
     ScaleDecision {
         groups: vec![GroupDecision {
@@ -185,15 +186,64 @@ async fn of_a_replica_with_one_busy_host_nobody_is_drained() {
         );
     }
 
-    // The user lowers maxReplicas: both are told, work or not, and both go.
-    let decision = removal("r", &["r-0", "r-1"], RemovalCause::AboveMax);
+    // The user lowers maxReplicas: both are told, work or not, and have time to finish.
+    let mut decision = removal("r", &["r-0", "r-1"], RemovalCause::AboveMax);
+    let asked_at = world.clock.now();
     let drained = world.drainer.drain(&snapshot, &decision).await;
-    assert_eq!(drained.may_go, names(&["r-0", "r-1"]));
-    assert!(drained.refused.is_empty());
+    assert!(drained.refused.is_empty() && drained.may_go.is_empty());
     assert!(drained.accepted.contains(&PodName::from("r-1")));
+    let leaving: BTreeSet<PodName> = drained.leaving.keys().cloned().collect();
+    assert_eq!(leaving, names(&["r-0", "r-1"]));
+    let by = drained.leaving[&PodName::from("r-1")];
+    assert!(by >= asked_at.plus_ms(600_000), "{by:?}");
     let client = world.head.client();
     busy.wait_until(&client, |state| state.status() == WireStatus::Draining)
         .await;
+    // It goes on working; told again nothing changes, and when its time is up it is named.
+    let mut draining = node(&busy, "r", 1);
+    draining.status = NodeStatus::Draining;
+    let mut stopped = node(&idle, "r", 0);
+    stopped.status = NodeStatus::Stopped;
+    let snapshot = world.snapshot(vec![stopped, draining]);
+    decision.groups[0].remove[0].finish.by = Some(by);
+    let drained = world.drainer.drain(&snapshot, &decision).await;
+    assert!(drained.accepted.is_empty() && drained.may_go.is_empty());
+    assert_eq!(drained.leaving.len(), 2);
+    decision.groups[0].remove[0].finish.by = Some(world.clock.now());
+    let drained = world.drainer.drain(&snapshot, &decision).await;
+    assert_eq!(drained.may_go, names(&["r-0", "r-1"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_nothing_to_finish_goes_at_once_and_who_is_named_by_others_is_told() {
+    let world = World::start(RayVersion::Newest).await;
+    let busy = world.worker("busy-0", r#"{"X": 1}"#).await;
+    let mut driver = world.head.driver("hold_task.py", &[HOLD]);
+    driver.prints("running").await;
+    let idle = world.idle_worker("idle-0").await;
+
+    let mut free = node(&idle, "idle-0", 0);
+    free.idle_since = Some(world.clock.now());
+    let snapshot = world.snapshot(vec![free]);
+    let decision = removal("idle-0", &["idle-0"], RemovalCause::Ordered);
+    let drained = world.drainer.drain(&snapshot, &decision).await;
+    assert_eq!(drained.may_go, names(&["idle-0"]));
+    assert!(drained.leaving.is_empty());
+
+    // Idle by the GCS's last word, and yet it works: the raylet knows better.
+    let mut outdated = node(&busy, "busy-0", 0);
+    outdated.idle_since = Some(world.clock.now());
+    let snapshot = world.snapshot(vec![outdated]);
+    let mut decision = removal("busy-0", &["busy-0"], RemovalCause::Ordered);
+    decision.groups[0].remove[0].finish.within_ms = Some(0);
+    let drained = world.drainer.drain(&snapshot, &decision).await;
+    assert_eq!(drained.may_go, names(&["busy-0"]), "no time, no waiting");
+
+    let pods = [PodName::from("busy-0"), PodName::from("unknown")];
+    let told = world.drainer.tell(&snapshot, &pods).await;
+    assert_eq!(told.accepted, [PodName::from("busy-0")]);
+    assert_eq!(codes(&told.refused), [("unknown", "no_answer")]);
+    assert_eq!(world.wire_status(&busy).await, WireStatus::Draining);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,8 +310,11 @@ async fn without_an_answer_of_the_gcs_the_replica_stays() {
     let decision = removal("w", &["w"], RemovalCause::Idle);
     let drained = drainer.drain(&snapshot, &decision).await;
     assert_eq!(codes(&drained.refused), [("w", "no_answer")]);
-    // One that must go goes all the same.
-    let decision = removal("w", &["w"], RemovalCause::AboveMax);
+    // One that must go goes all the same, when its time is up.
+    let mut decision = removal("w", &["w"], RemovalCause::AboveMax);
+    let drained = drainer.drain(&snapshot, &decision).await;
+    assert!(drained.may_go.is_empty() && drained.leaving.len() == 1);
+    decision.groups[0].remove[0].finish.by = Some(world.clock.now());
     let drained = drainer.drain(&snapshot, &decision).await;
     assert_eq!(drained.may_go, names(&["w"]));
 }

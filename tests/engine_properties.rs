@@ -182,7 +182,7 @@ proptest! {
 
     /// `engine::finish` cannot be switched off: whatever the chain is, bounds and knowledge count.
     #[test]
-    fn any_chain_keeps_the_invariants(cluster in clusters(), keep in proptest::collection::vec(any::<bool>(), 14)) {
+    fn any_chain_keeps_the_invariants(cluster in clusters(), keep in proptest::collection::vec(any::<bool>(), policies().count())) {
         // Without the three that see demand an idle removal takes what demand needs, as asked for.
         let sees_demand = |name: &str| ["constraint", "gangs", "demand"].contains(&name);
         let kept = policies().zip(keep).filter(|(entry, keep)| *keep || sees_demand(entry.name));
@@ -196,7 +196,7 @@ proptest! {
     #[test]
     fn nothing_is_left_unexplained(cluster in clusters()) {
         let decision = Engine::default().decide(&cluster.snapshot, &cluster.history, cluster.now);
-        if decision.holds.iter().any(|hold| !["paused", "group_skipped", "stale"].contains(&hold.code.as_str()))
+        if decision.holds.iter().any(|hold| !["paused", "group_skipped", "stale", "protected"].contains(&hold.code.as_str()))
             || decision.holds.iter().any(|hold| hold.detail.starts_with("GCS"))
         {
             return Ok(());

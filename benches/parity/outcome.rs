@@ -68,7 +68,7 @@ fn terminations(world: &World, decision: &ScaleDecision) -> Vec<Value> {
                 RemovalCause::Idle => "IDLE",
                 RemovalCause::AboveMax => "MAX_NUM_NODE_PER_TYPE",
                 RemovalCause::AboveTotal => "MAX_NUM_NODES",
-                RemovalCause::Stopped => continue,
+                RemovalCause::Stopped | RemovalCause::Ordered => continue,
             };
             for row in removal.pods.iter().filter_map(|pod| world.rows.get(pod)) {
                 found.push((

@@ -5,7 +5,7 @@
 //! reason a raylet may refuse. Only a replica whose hosts have all accepted is named. An accepted drain
 //! cannot be taken back, so hosts are drained one after the other and the first refusal ends it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -14,6 +14,7 @@ use futures_util::stream::{self, StreamExt};
 use crate::clock::Clock;
 use crate::model::{
     ClusterSnapshot, Node, NodeStatus, PodName, RemovalCause, ReplicaRemoval, ScaleDecision,
+    Timestamp,
 };
 use crate::wire::gcs::ray::rpc::autoscaler::{DrainNodeReason, DrainNodeReply, DrainNodeRequest};
 use crate::wire::gcs::{GcsClient, GcsError, RayletClient};
@@ -53,6 +54,26 @@ pub struct Drained {
     pub accepted: Vec<PodName>,
     /// Pods that keep their replica.
     pub refused: Vec<Refusal>,
+    /// Pods that must go and have work, and until when they may finish it.
+    pub leaving: BTreeMap<PodName, Timestamp>,
+}
+
+impl Drained {
+    /// Takes in what came of telling nodes that go by somebody else's hand.
+    pub(super) fn take_told(&mut self, told: Self) {
+        self.accepted.extend(told.accepted);
+        self.refused.extend(told.refused);
+    }
+}
+
+/// Returns that none of these pods' raylets has answered.
+pub(super) fn unanswered(pods: &[PodName]) -> Drained {
+    let refused = pods.iter();
+    let refused = refused.map(|pod| refusal(pod, "no_answer", String::new()));
+    Drained {
+        refused: refused.collect(),
+        ..Drained::default()
+    }
 }
 
 /// Drains nodes.
@@ -94,6 +115,7 @@ impl Drainer {
             all.may_go.extend(one.may_go);
             all.accepted.extend(one.accepted);
             all.refused.extend(one.refused);
+            all.leaving.extend(one.leaving);
         }
         all.accepted.sort();
         all.refused.sort_by(|a, b| a.pod.cmp(&b.pod));
@@ -115,7 +137,7 @@ impl Drainer {
         }
         match removal.cause {
             RemovalCause::Idle => self.drain_idle(snapshot, removal, (first, &hosts)).await,
-            RemovalCause::AboveMax | RemovalCause::AboveTotal => {
+            RemovalCause::AboveMax | RemovalCause::AboveTotal | RemovalCause::Ordered => {
                 self.preempt(removal, &hosts).await
             }
             RemovalCause::Stopped => {
@@ -193,35 +215,76 @@ impl Drainer {
         outcome
     }
 
-    /// Tells nodes that must go to finish; they go whatever they answer.
+    /// Tells nodes that must go to finish; they go whatever they answer, at once when they have
+    /// nothing to finish, else when their time is up.
     async fn preempt(&self, removal: &ReplicaRemoval, hosts: &[&Node]) -> Drained {
-        let deadline = self
-            .clock
-            .now()
-            .plus_ms(self.settings.preemption_ms)
-            .as_ms();
-        let message = "maxReplicas of its worker group was lowered.";
-        let running = hosts
+        let now = self.clock.now();
+        let within_ms = removal.finish.within_ms;
+        let within_ms = within_ms.unwrap_or(self.settings.preemption_ms);
+        let by = removal.finish.by.unwrap_or_else(|| now.plus_ms(within_ms));
+        let works = join_all(hosts.iter().map(|host| self.works(host))).await;
+        let message = match removal.cause {
+            RemovalCause::Ordered => "Its removal was ordered.",
+            _ => "maxReplicas of its worker group was lowered.",
+        };
+        let running: Vec<&Node> = hosts
             .iter()
-            .filter(|host| host.status == NodeStatus::Running);
-        let answers = join_all(running.map(|host| async move {
-            let answer = self
-                .ask(
-                    host,
-                    DrainNodeReason::Preemption,
-                    (message.to_owned(), deadline),
-                )
-                .await;
+            .copied()
+            .filter(|host| host.status == NodeStatus::Running)
+            .collect();
+        let accepted = self.tell_all(&running, (message, by)).await;
+        let pods = removal.pods.iter().cloned();
+        let mut outcome = Drained {
+            accepted,
+            ..Drained::default()
+        };
+        if now < by && works.contains(&true) {
+            outcome.leaving = pods.map(|pod| (pod, by)).collect();
+        } else {
+            outcome.may_go = pods.collect();
+        }
+        outcome
+    }
+
+    /// Tells the nodes of pods that go by somebody else's hand, so that their work moves on.
+    pub async fn tell(&self, snapshot: &ClusterSnapshot, pods: &[PodName]) -> Drained {
+        let by = self.clock.now().plus_ms(self.settings.preemption_ms);
+        let hosts: Vec<&Node> = pods.iter().filter_map(|pod| node(snapshot, pod)).collect();
+        let message = "Its pod was named in workersToDelete.";
+        let accepted = self.tell_all(&hosts, (message, by)).await;
+        let silent: Vec<PodName> = pods
+            .iter()
+            .filter(|pod| !accepted.contains(pod))
+            .cloned()
+            .collect();
+        Drained {
+            accepted,
+            ..unanswered(&silent)
+        }
+    }
+
+    /// Returns the pods of those that have accepted to go by then.
+    async fn tell_all(&self, hosts: &[&Node], (message, by): (&str, Timestamp)) -> Vec<PodName> {
+        let deadline = by.as_ms();
+        let answers = join_all(hosts.iter().map(|host| async move {
+            let message = (message.to_owned(), deadline);
+            let answer = self.ask(host, DrainNodeReason::Preemption, message).await;
             (host.name.clone(), answer)
         }));
         let accepted = answers
             .await
             .into_iter()
             .filter(|(_, answer)| answer.as_ref().is_ok_and(|a| a.is_accepted));
-        Drained {
-            accepted: accepted.map(|(pod, _)| pod).collect(),
-            may_go: removal.pods.iter().cloned().collect(),
-            refused: Vec::new(),
+        accepted.map(|(pod, _)| pod).collect()
+    }
+
+    /// Returns whether a node that must go has something to finish, as far as anybody knows.
+    async fn works(&self, host: &Node) -> bool {
+        match host.status {
+            NodeStatus::Running => host.idle_since.is_none() || self.is_busy_now(host).await,
+            // Told already; its raylet ends as soon as it has nothing left to do.
+            NodeStatus::Draining => true,
+            _ => false,
         }
     }
 

@@ -17,6 +17,8 @@ pub use patch::{GroupChange, PatchPlan};
 pub use sidecar::{SidecarAct, WriteMode};
 pub use tell::{Teller, Telling};
 
+use std::collections::BTreeMap;
+
 use crate::model::{ClusterSnapshot, History, Input, Intent, PodName, ScaleDecision, Timestamp};
 
 /// Holds what is to be done, and what was known when it was decided.
@@ -53,6 +55,9 @@ pub struct Applied {
     pub drained: Vec<PodName>,
     /// Pods that keep their replica, and why.
     pub refused: Vec<Refusal>,
+    /// Pods that must go and have work, and until when they may finish it: their replicas are off
+    /// the number already, and are named then.
+    pub leaving: BTreeMap<PodName, Timestamp>,
     /// What became of the patch.
     pub patch: PatchOutcome,
 }

@@ -93,11 +93,22 @@ pub fn plan(
     decision: &ScaleDecision,
     accepted: &BTreeSet<PodName>,
 ) -> Option<PatchPlan> {
+    plan_with(snapshot, decision, (accepted, &BTreeSet::new()))
+}
+
+/// Returns the patch where some replicas are `leaving`: they are off the number and not named yet.
+#[must_use]
+pub fn plan_with(
+    snapshot: &ClusterSnapshot,
+    decision: &ScaleDecision,
+    (accepted, leaving): (&BTreeSet<PodName>, &BTreeSet<PodName>),
+) -> Option<PatchPlan> {
     let mut tests = vec![test("/metadata/uid", json!(snapshot.uid))];
     let mut writes = Vec::new();
     let mut groups = Vec::new();
     let permit = Permit {
         accepted,
+        leaving,
         pods: pods_of(snapshot),
     };
     for decided in decision.groups.iter().filter(|group| group.is_change()) {
@@ -117,6 +128,7 @@ pub fn plan(
 /// What may be named.
 struct Permit<'a> {
     accepted: &'a BTreeSet<PodName>,
+    leaving: &'a BTreeSet<PodName>,
     pods: BTreeMap<&'a PodName, &'a Node>,
 }
 
@@ -151,7 +163,10 @@ impl<'a> Target<'a> {
     fn of(group: &'a WorkerGroup, decided: &GroupDecision, permit: &Permit<'_>) -> Self {
         let goes = |removal: &&ReplicaRemoval| permit.covers(group, removal);
         let (going, staying): (Vec<_>, Vec<_>) = decided.remove.iter().partition(goes);
-        let staying = u32::try_from(staying.len()).unwrap_or(u32::MAX);
+        let leaves =
+            |removal: &&&ReplicaRemoval| removal.pods.iter().all(|it| permit.leaving.contains(it));
+        let staying = staying.iter().filter(|it| !leaves(it)).count();
+        let staying = u32::try_from(staying).unwrap_or(u32::MAX);
         let replicas = decided
             .replicas_to
             .saturating_add(staying)

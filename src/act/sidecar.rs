@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::drain::{Drained, Drainer};
+use super::drain::{Drained, Drainer, unanswered};
 use super::kube::KubeAct;
 use super::{Applied, DryRun, Order, PatchOutcome, PatchPlan, patch};
 use crate::model::{ClusterSnapshot, Departure, PodName, ScaleDecision, Timestamp};
@@ -21,6 +21,9 @@ pub enum WriteMode {
 
 /// Healthy raylets answer in 5 ms; demand does not wait for the others.
 const GROWTH_WAITS: Duration = Duration::from_millis(200);
+
+/// Whoever goes by somebody else's hand is told on the side: nothing waits for the answer for longer.
+const TELLING_TAKES: Duration = Duration::from_millis(200);
 
 /// Drains and patches.
 #[derive(Debug)]
@@ -80,12 +83,16 @@ impl SidecarAct {
         if self.is_stopping() {
             return Applied::default();
         }
-        let drained = self.drain(snapshot, decision).await;
+        let told = self.drainer.tell(snapshot, &decision.drains);
+        let told = tokio::time::timeout(TELLING_TAKES, told);
+        let (mut drained, told) = tokio::join!(self.drain(snapshot, decision), told);
         // An accepted drain cannot be taken back, so its pod is still named; nothing else is written.
         if self.is_stopping() && drained.accepted.is_empty() {
             return Applied::default();
         }
-        let plan = patch::plan(snapshot, decision, &drained.may_go).or_else(|| {
+        let leaving = drained.leaving.keys().cloned().collect();
+        let permits = (&drained.may_go, &leaving);
+        let plan = patch::plan_with(snapshot, decision, permits).or_else(|| {
             let must_claim = snapshot.writing.must_claim();
             must_claim.then(|| PatchPlan::nothing(snapshot))
         });
@@ -103,9 +110,11 @@ impl SidecarAct {
                 Err(error) => PatchOutcome::Failed(error),
             },
         };
+        drained.take_told(told.unwrap_or_else(|_| unanswered(&decision.drains)));
         Applied {
             drained: drained.accepted,
             refused: drained.refused,
+            leaving: drained.leaving,
             patch,
         }
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::last_pass::LastPass;
 use super::state::Decided;
-use crate::model::{RemovalCause, Timestamp};
+use crate::model::{RemovalCause, ScalingMode, Timestamp};
 
 pub use demand::{DemandStatus, ResourceUsage};
 pub use groups::{GroupStatus, NodeCounts};
@@ -36,6 +36,14 @@ pub struct ClusterStatus {
     pub now: Timestamp,
     /// Whether anything is written; `None` before the first decision.
     pub mode: Option<Mode>,
+    /// How far scaling goes in view of what is known; `None` before the first decision.
+    #[serde(default)]
+    pub scaling: Option<ScalingMode>,
+    /// How long it has been so; `None` before the first decision.
+    ///
+    /// Units: milliseconds.
+    #[serde(default)]
+    pub scaling_for_ms: Option<u64>,
     /// Why writing is paused; `None` when it is not.
     pub paused: Option<String>,
     /// How long ago the last decision was made; `None` before the first.
@@ -160,6 +168,8 @@ impl ClusterStatus {
             cluster: facts.cluster.clone(),
             now: facts.now,
             mode: None,
+            scaling: None,
+            scaling_for_ms: None,
             paused: None,
             decided_ago_ms: None,
             outcome: None,
@@ -191,6 +201,10 @@ impl ClusterStatus {
             (None, true) => Mode::DryRun,
             (None, false) => Mode::Writing,
         });
+        self.scaling = Some(pass.decision.mode);
+        let since = pass.memory.recovery.mode;
+        let since = since.filter(|(mode, _)| *mode == pass.decision.mode);
+        self.scaling_for_ms = since.map(|(_, at)| now.millis_since(at));
         self.decided_ago_ms = Some(now.millis_since(pass.at));
         self.outcome = Some(pass.outcome.clone());
         self.outcome_detail.clone_from(&pass.outcome_detail);

@@ -10,6 +10,8 @@ pub(super) fn kept_idle(code: &str) -> &'static str {
         "minimum" => " (minReplicas)",
         "replica_busy" => " (another host of its replica is busy)",
         "replica_incomplete" => " (its replica is not complete)",
+        "seen_once" => " (it goes if the next reply of the GCS agrees)",
+        "protected" => " (annotation rayscaler.io/protect of its replica)",
         "drain_refused" => " (its raylet refused to drain: work has come)",
         "stale" => " (a source is too old to remove anything)",
         "replaces_lost" => " (work of a lost node is about to move there)",

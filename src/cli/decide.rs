@@ -96,7 +96,7 @@ impl Captured {
         snapshot
     }
 
-    /// Returns what the sidecar would decide in its first pass.
+    /// Returns what the sidecar would decide if the reply before this one had said the same.
     ///
     /// # Errors
     ///
@@ -113,6 +113,7 @@ impl Captured {
         })?;
         let mut history = History::default();
         history.absorb(&Input::Observed(snapshot), now);
+        history.assume_seen_before(&engine.decide(snapshot, &history, now));
         Ok(engine.decide(snapshot, &history, now))
     }
 }

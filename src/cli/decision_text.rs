@@ -98,6 +98,7 @@ fn print_group(group: &GroupDecision, out: &mut dyn Write) -> io::Result<()> {
         pods,
         cause,
         idle_ms,
+        ..
     } in &group.remove
     {
         let why = match cause {
@@ -105,6 +106,7 @@ fn print_group(group: &GroupDecision, out: &mut dyn Write) -> io::Result<()> {
             RemovalCause::AboveMax => "above maxReplicas".to_owned(),
             RemovalCause::AboveTotal => "above the cap over all groups".to_owned(),
             RemovalCause::Stopped => "its raylets are gone".to_owned(),
+            RemovalCause::Ordered => "ordered by annotation".to_owned(),
         };
         writeln!(out, "  remove replica `{replica}`, {why}: {}", names(pods))?;
     }

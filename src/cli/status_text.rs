@@ -7,7 +7,7 @@ use crate::admin::{
     Change, ClusterStatus, GroupChange, GroupStatus, Mode, ResourceUsage, SourceStatus, Waiting,
     WaitingKind,
 };
-use crate::model::RemovalCause;
+use crate::model::{RemovalCause, ScalingMode};
 
 /// A source older than this is painted: the engine holds after 15 s unless told otherwise.
 const OLD_MS: u64 = 10_000;
@@ -47,6 +47,18 @@ fn head(status: &ClusterStatus, paint: Paint, lines: &mut Vec<String>) {
     };
     let sources: Vec<String> = status.sources.iter().map(|it| source(it, paint)).collect();
     lines.push(format!("{decided}; read: {}", sources.join(", ")));
+    if let Some(scaling) = status.scaling.filter(|scaling| !scaling.is_normal()) {
+        let since = status.scaling_for_ms.map(age);
+        let since = since.map_or_else(String::new, |since| format!(" for {since}"));
+        let meaning = match scaling {
+            ScalingMode::Normal => "",
+            ScalingMode::Recovering => "Ray was away, nodes have time to come back",
+            ScalingMode::NoScaleDown => "nothing is removed",
+            ScalingMode::Frozen => "nothing is written",
+        };
+        let text = format!("mode {}{since}: {meaning}", scaling.as_str());
+        lines.push(paint.text(Colour::Yellow, &text));
+    }
     let detail = status.outcome_detail.as_str();
     if !detail.is_empty() && status.mode != Some(Mode::Paused) {
         lines.push(paint.text(Colour::Red, &format!("not written: {detail}")));
@@ -261,6 +273,7 @@ fn group_change(group: &GroupChange) -> Vec<String> {
             RemovalCause::AboveMax => "above maxReplicas",
             RemovalCause::AboveTotal => "above the cap over all groups",
             RemovalCause::Stopped => "as their raylets are gone",
+            RemovalCause::Ordered => "ordered by annotation",
         };
         let count = removed.replicas;
         let noun = if count == 1 { "replica" } else { "replicas" };

@@ -24,6 +24,8 @@ pub fn engine(config: &Config, registry: &Registry) -> Result<Engine, Vec<BuildE
     let settings = EngineSettings {
         stale_after: policy::HumanDuration::from_ms(config.scaling.stale_after.as_ms()),
         tell_departures: config.ray.tell_lost_nodes,
+        frozen_after: policy::HumanDuration::from_ms(config.scaling.frozen_after.as_ms()),
+        recover_within: policy::HumanDuration::from_ms(config.scaling.recover_within.as_ms()),
         ..EngineSettings::default()
     };
     let engine = Engine::new(&chain(config), registry)?.with_settings(settings);

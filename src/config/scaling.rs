@@ -27,6 +27,12 @@ pub struct Scaling {
     /// Age of a source from which nothing is removed on its word.
     #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1h"))]
     pub stale_after: HumanDuration,
+    /// Age of the pods or the RayCluster from which nothing is written at all.
+    #[schemars(extend("x-minimum" = "10s", "x-maximum" = "24h"))]
+    pub frozen_after: HumanDuration,
+    /// Time that nodes have to register after Ray's head or GCS was away; nothing is removed meanwhile.
+    #[schemars(extend("x-minimum" = "0s", "x-maximum" = "1h"))]
+    pub recover_within: HumanDuration,
     /// Whether nodes with GPUs are spared where others would do; `false` switches `gpu_sparing` off.
     pub conserve_gpu_nodes: bool,
 }
@@ -41,6 +47,10 @@ impl Default for Scaling {
             upscaling_mode: None,
             // One default for both, so that neither can drift.
             stale_after: HumanDuration::from_ms(EngineSettings::default().stale_after.as_ms()),
+            frozen_after: HumanDuration::from_ms(EngineSettings::default().frozen_after.as_ms()),
+            recover_within: HumanDuration::from_ms(
+                EngineSettings::default().recover_within.as_ms(),
+            ),
             conserve_gpu_nodes: true,
         }
     }

@@ -1,114 +1,22 @@
-//! What no policy can switch off: bounds, completeness, and when to ask again.
+//! What no policy can switch off: bounds, names to clear, nodes to tell, and when to ask again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    GroupDecision, Hold, NodeStatus, PodName, PodSize, RemovalCause, ReplicaBounds, ResizeRequest,
-    ResizeState, ScaleDecision, Timestamp, WorkerGroupName,
+    GroupDecision, NodeKind, NodeStatus, PodName, PodSize, RemovalCause, ReplicaBounds,
+    ReplicaName, ResizeRequest, ResizeState, ScaleDecision, WorkerGroupName,
 };
 use crate::placement::Carry;
 use crate::policy::{GroupPlan, Plan, PolicyContext};
 
 use super::EngineSettings;
+use super::gate::Gate;
 
 /// When a decision that was cut short goes on; as often as demand is looked at. Units: milliseconds.
 const CUT_PAUSE_MS: u64 = 100;
 
-/// Says what the state of the input allows.
-#[derive(Debug)]
-pub(super) struct Gate {
-    /// Nothing is decided at all.
-    pub(super) is_closed: bool,
-    /// Something may be removed.
-    pub(super) may_remove: bool,
-    holds: Vec<Hold>,
-    /// When the oldest source will be stale.
-    stale_at: Option<Timestamp>,
-}
-
-pub(super) fn gate(ctx: PolicyContext<'_>, settings: &EngineSettings) -> Gate {
-    let snapshot = ctx.snapshot;
-    let mut gate = Gate {
-        is_closed: false,
-        may_remove: true,
-        holds: Vec::new(),
-        stale_at: None,
-    };
-    if snapshot.is_deleting {
-        gate.close("deleting", "the RayCluster is being deleted");
-    }
-    if snapshot.is_suspended {
-        gate.close("suspended", "spec.suspend is set");
-    }
-    let known = &snapshot.completeness;
-    let sources = [
-        ("GCS", known.gcs_at),
-        ("pods", known.pods_at),
-        ("RayCluster", known.raycluster_at),
-    ];
-    for (source, at) in sources {
-        gate.judge_source(ctx.now, settings, (source, at));
-    }
-    if known.is_complete() && !snapshot.is_head_running() {
-        gate.close("head_not_running", "no raylet of the head is alive");
-    }
-    if let Some(why) = &snapshot.paused {
-        // Deciding goes on, so that one can see what would be done; nothing is written meanwhile.
-        gate.add("paused", why);
-    }
-    if let Some(why) = &snapshot.writing.fenced {
-        gate.add("fenced", why);
-    }
-    for group in &snapshot.skipped {
-        gate.holds.push(Hold {
-            group: Some(group.name.clone()),
-            code: "group_skipped".to_owned(),
-            detail: format!("{}: {}", group.code, group.detail),
-        });
-    }
-    gate
-}
-
-impl Gate {
-    fn judge_source(
-        &mut self,
-        now: Timestamp,
-        settings: &EngineSettings,
-        source: (&str, Option<Timestamp>),
-    ) {
-        let (name, Some(at)) = source else {
-            self.close("incomplete", &format!("{} has not been read yet", source.0));
-            return;
-        };
-        let stale_at = at.plus_ms(settings.stale_after.as_ms());
-        if now <= stale_at {
-            let at = stale_at.plus_ms(1);
-            self.stale_at = Some(self.stale_at.map_or(at, |other| other.min(at)));
-            return;
-        }
-        let detail = format!("{name} is {} ms old", now.millis_since(at));
-        self.may_remove = false;
-        if name == "GCS" {
-            // Demand that old may long be served.
-            self.close("stale", &detail);
-        } else {
-            self.add("stale", &detail);
-        }
-    }
-
-    fn close(&mut self, code: &str, detail: &str) {
-        self.is_closed = true;
-        self.add(code, detail);
-    }
-
-    fn add(&mut self, code: &str, detail: &str) {
-        self.holds.push(Hold {
-            group: None,
-            code: code.to_owned(),
-            detail: detail.to_owned(),
-        });
-    }
-}
+/// How long a node that could not be told to go is left alone. Units: milliseconds.
+const TELL_PAUSE_MS: u64 = 5_000;
 
 /// Returns the decision that changes nothing, with what holds it.
 pub(super) fn nothing(ctx: PolicyContext<'_>, gate: Gate) -> ScaleDecision {
@@ -125,8 +33,9 @@ pub(super) fn nothing(ctx: PolicyContext<'_>, gate: Gate) -> ScaleDecision {
     holds.dedup();
     ScaleDecision {
         groups: groups.collect(),
+        mode: gate.mode,
         holds,
-        next_check_at: gate.stale_at,
+        next_check_at: gate.wake_at,
         ..ScaleDecision::default()
     }
 }
@@ -141,6 +50,7 @@ pub(super) fn conclude(
     for name in plan.groups() {
         enforce(ctx, &mut plan, &name);
     }
+    let mode = gate.mode;
     let mut forget = BTreeMap::new();
     if gate.may_remove {
         forget = names_to_forget(ctx, &mut plan, settings);
@@ -148,13 +58,20 @@ pub(super) fn conclude(
     gate.holds.into_iter().for_each(|hold| plan.hold(hold));
     super::traps::name_traps(ctx, &mut plan);
     plan.resize(resizes(ctx, &plan));
-    if let Some(at) = gate.stale_at {
+    if let Some(at) = gate.wake_at {
         plan.recheck_at(at);
     }
     if plan.is_cut() {
         plan.recheck_at(ctx.now.plus_ms(CUT_PAUSE_MS));
     }
-    plan.into_decision(forget)
+    let drains = nodes_to_tell(ctx);
+    let (decision, carry) = plan.into_decision(forget);
+    let decision = ScaleDecision {
+        mode,
+        drains,
+        ..decision
+    };
+    (decision, carry)
 }
 
 fn enforce(ctx: PolicyContext<'_>, plan: &mut Plan, name: &WorkerGroupName) {
@@ -226,6 +143,37 @@ fn bounds(group: &GroupPlan) -> ReplicaBounds {
 
 fn staying(group: &GroupPlan) -> u32 {
     u32::try_from(group.staying().count()).unwrap_or(u32::MAX)
+}
+
+/// Returns the pods that somebody has named although their nodes know nothing of it.
+///
+/// The operator deletes them within milliseconds; what runs there can still use the grace period.
+/// Those that we named have been told before.
+fn nodes_to_tell(ctx: PolicyContext<'_>) -> Vec<PodName> {
+    let groups = ctx.snapshot.groups.iter();
+    let listed: BTreeSet<&PodName> = groups.flat_map(|it| &it.workers_to_delete).collect();
+    if listed.is_empty() {
+        return Vec::new();
+    }
+    let nodes = || {
+        ctx.snapshot.nodes.iter().filter(|node| {
+            let is_going = matches!(node.status, NodeStatus::Deleting | NodeStatus::Terminating);
+            node.kind == NodeKind::Worker && is_going
+        })
+    };
+    let named = nodes().filter(|node| listed.contains(&node.name));
+    let replicas: BTreeSet<&ReplicaName> = named.map(|node| &node.replica).collect();
+    let history = ctx.history;
+    let is_untold = |pod: &PodName| {
+        let refused = history.drain_refused_at.get(pod);
+        let is_resting = refused.is_some_and(|at| ctx.now.millis_since(*at) < TELL_PAUSE_MS);
+        !history.drained_at.contains_key(pod) && !is_resting
+    };
+    nodes()
+        .filter(|node| replicas.contains(&node.replica) && node.node_id.is_some())
+        .filter(|node| is_untold(&node.name))
+        .map(|node| node.name.clone())
+        .collect()
 }
 
 /// Returns the names whose pods are gone and that the operator has had its time with.

@@ -8,7 +8,7 @@
 //! | I4 | deciding again after the decision is applied changes nothing ([`check_again`]) |
 //! | I5 | same input, same bytes ([`check_again`]) |
 //! | I6 | nothing shrinks on incomplete or stale knowledge |
-//! | I7 | an idle removal takes idle nodes only, nothing that was served becomes unserved, and what counts as served has room |
+//! | I7 | work is taken only for a lowered maximum or a user's order, a protected replica never, nothing that was served becomes unserved, and what counts as served has room |
 //! | I8 | reasons chain from `replicas_from` to `replicas_to` |
 //! | I9 | the order of the input does not matter, but for that of the groups ([`check_again`]) |
 //! | I10 | a placement group is planned whole or not at all: one that counts as served has room for every bundle |
@@ -24,7 +24,8 @@ use std::fmt;
 
 use crate::model::{
     ClusterSnapshot, GroupDecision, History, Node, NodeKind, NodeStatus, PodName, RemovalCause,
-    ReplicaName, ReplicaRemoval, ResourceDemand, ScaleDecision, WorkerGroup, WorkerGroupName,
+    ReplicaName, ReplicaRemoval, ResourceDemand, ScaleDecision, ScalingMode, WorkerGroup,
+    WorkerGroupName,
 };
 use crate::placement::{Corrections, Facts, GroupCensus, Ledger, Pool, live_replicas};
 use crate::policy::PolicyContext;
@@ -34,6 +35,9 @@ use room::{Answered, check_room};
 
 pub use again::{Again, check_again};
 pub use caps::check_caps;
+
+/// Nothing is removed on older knowledge, whatever is configured. Units: milliseconds.
+const STALE_AFTER_MAX_MS: u64 = 3_600_000;
 
 /// Names a broken rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,6 +99,7 @@ pub fn check(
     for (group, spec) in decision.groups.iter().zip(&snapshot.groups) {
         check.bounds(group, spec);
         check.removals(group);
+        check.above_max(group, spec);
         check.forgotten(group, spec);
         check.reasons(group);
     }
@@ -145,7 +150,7 @@ impl Check<'_> {
             format!("{}: from {from}", group.name)
         });
         let is_unchanged = from == to && group.remove.is_empty();
-        let is_inside = spec.bounds.clamp(to) == to;
+        let is_inside = to >= spec.bounds.min && to <= self.max_of(spec);
         self.expect("I1", is_unchanged || is_inside, || {
             format!("{}: {to} is outside of {:?}", group.name, spec.bounds)
         });
@@ -197,9 +202,67 @@ impl Check<'_> {
             format!("{pod} is {:?} in {}", node.status, node.group)
         });
         let is_busy = node.status == NodeStatus::Running && node.idle_since.is_none();
-        let is_idle_cause = removal.cause == RemovalCause::Idle;
-        self.expect("I7", !(is_busy && is_idle_cause), || {
+        self.expect("I7", !is_busy || removal.cause.takes_work(), || {
             format!("{pod} is busy")
+        });
+        let orders = &self.snapshot.orders;
+        let is_ordered = removal
+            .pods
+            .iter()
+            .any(|pod| orders.drain.contains_key(pod));
+        let is_protected = self.is_protected(pod);
+        self.expect("I7", is_ordered || !is_protected, || {
+            format!("{pod} is protected")
+        });
+        let is_order = removal.cause == RemovalCause::Ordered;
+        self.expect("I7", is_ordered || !is_order, || {
+            format!("nobody has ordered {pod} away")
+        });
+    }
+
+    /// Returns whether a pod is protected for longer than anybody may decide on this snapshot.
+    fn is_protected(&self, pod: &PodName) -> bool {
+        let known = self.snapshot.completeness;
+        let read_at = known.gcs_at.max(known.pods_at).max(known.raycluster_at);
+        let orders = &self.snapshot.orders;
+        read_at.is_some_and(|at| {
+            let latest = at.plus_ms(STALE_AFTER_MAX_MS);
+            orders.protection(pod, latest).is_some()
+        })
+    }
+
+    /// Returns the most replicas that a group may have: protected ones stay above a lowered maximum.
+    fn max_of(&self, spec: &WorkerGroup) -> u32 {
+        let orders = &self.snapshot.orders;
+        if orders.protect.is_empty() {
+            return spec.bounds.max;
+        }
+        let own = self.replicas.get(&spec.name).into_iter().flatten();
+        let protected = own.filter(|(_, hosts)| {
+            let mut hosts = hosts.iter();
+            hosts.any(|host| orders.protect.contains_key(&host.name))
+        });
+        let protected = u32::try_from(protected.count()).unwrap_or(u32::MAX);
+        spec.bounds.max.max(protected)
+    }
+
+    /// Checks that a lowered maximum takes no more replicas than it has to.
+    fn above_max(&mut self, group: &GroupDecision, spec: &WorkerGroup) {
+        let mut taken = group.remove.iter();
+        if !taken.any(|removal| removal.cause == RemovalCause::AboveMax) {
+            return;
+        }
+        let own = self.replicas.get(&group.name).into_iter().flatten();
+        let live = own.filter(|(_, hosts)| hosts.iter().all(|host| host.status.is_live()));
+        let live = u32::try_from(live.count()).unwrap_or(u32::MAX);
+        let gone = u32::try_from(group.remove.len()).unwrap_or(u32::MAX);
+        let others = group.remove.iter();
+        let others = others.filter(|it| it.cause != RemovalCause::AboveMax);
+        let others = u32::try_from(others.count()).unwrap_or(u32::MAX);
+        let needed = live.saturating_sub(spec.bounds.max);
+        let taken = gone.saturating_sub(others);
+        self.expect("I7", taken <= needed, || {
+            format!("{}: {taken} above maxReplicas, of {needed}", group.name)
         });
     }
 
@@ -242,11 +305,13 @@ impl Check<'_> {
         let is_blind = !snapshot.completeness.is_complete()
             || snapshot.is_suspended
             || snapshot.is_deleting
+            || snapshot.unreadable.is_some()
             || !snapshot.is_head_running();
         self.expect("I6", !(is_blind && decision.is_change()), || {
             "a change without knowledge".to_owned()
         });
-        let is_stale = decision.holds.iter().any(|hold| hold.code == "stale");
+        let is_stale = decision.mode != ScalingMode::Normal
+            || decision.holds.iter().any(|hold| hold.code == "stale");
         for group in decision.groups.iter().filter(|_| is_stale) {
             let shrinks = group.replicas_to < group.replicas_from || !group.remove.is_empty();
             self.expect("I6", !shrinks, || {
@@ -258,7 +323,12 @@ impl Check<'_> {
     fn served(&mut self, history: &History, decision: &ScaleDecision) {
         let all = || decision.groups.iter().flat_map(|group| &group.remove);
         let has_idle = all().any(|removal| removal.cause == RemovalCause::Idle);
-        let is_order = all().any(|removal| removal.cause == RemovalCause::AboveMax);
+        let is_order = all().any(|removal| {
+            matches!(
+                removal.cause,
+                RemovalCause::AboveMax | RemovalCause::Ordered
+            )
+        });
         let is_lowered = decision
             .groups
             .iter()
@@ -292,10 +362,11 @@ impl Check<'_> {
         let allowed: u128 = changed
             .map(|(group, spec)| {
                 let is_kept = group.replicas_to == group.replicas_from;
+                let max = self.max_of(spec);
                 u128::from(if is_kept {
-                    spec.bounds.max.max(group.replicas_to)
+                    max.max(group.replicas_to)
                 } else {
-                    spec.bounds.max
+                    max
                 })
             })
             .sum();

@@ -7,6 +7,7 @@
 mod apply;
 mod deviations;
 mod finish;
+mod gate;
 pub mod invariants;
 mod notices;
 mod profile;
@@ -163,11 +164,13 @@ impl Engine {
 
     /// Returns the engine with the corrections of a profile; its chain is the caller's.
     ///
-    /// Ray decides once; only with the corrections is a decision repeated until it is stable.
+    /// Ray decides once, and on one reply of its GCS; only with the corrections is a decision repeated
+    /// until it is stable, and confirmed before anything goes.
     #[must_use]
     pub fn with_profile(mut self, profile: Profile) -> Self {
         self.corrections = profile.corrections();
         self.settings.settle &= profile != Profile::Ray;
+        self.settings.seen_twice &= profile != Profile::Ray;
         self
     }
 
@@ -218,7 +221,7 @@ impl Engine {
 
     /// Decides once; `carry` is that of the round before, if there was one.
     fn decide_once(&self, ctx: PolicyContext<'_>, steps: u64, carry: Option<Carry>) -> Round {
-        let gate = finish::gate(ctx, &self.settings);
+        let gate = gate::gate(ctx, &self.settings);
         if gate.is_closed {
             return Round {
                 decision: finish::nothing(ctx, gate),
@@ -230,6 +233,9 @@ impl Engine {
         plan.pool_mut().set_budget(steps);
         if !gate.may_remove {
             plan.forbid_removals();
+        }
+        if self.settings.seen_twice {
+            plan.confirm_removals();
         }
         for link in &self.chain {
             plan.set_author(&link.name);

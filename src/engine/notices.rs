@@ -4,7 +4,8 @@
 //! Until then its actors and placement groups wait, and the replacement looks idle. A live raylet
 //! that is called dead ends itself, so nothing is told while anything about the cluster is unsure.
 
-use super::{EngineSettings, finish};
+use super::EngineSettings;
+use super::gate::gate;
 use crate::model::Departure;
 use crate::policy::PolicyContext;
 
@@ -19,7 +20,7 @@ pub(super) fn due(ctx: PolicyContext<'_>, settings: &EngineSettings) -> Vec<Depa
     if ctx.snapshot.departures.is_empty() || !settings.tell_departures {
         return Vec::new();
     }
-    let gate = finish::gate(ctx, settings);
+    let gate = gate(ctx, settings);
     let replaced_at = ctx.history.gcs_replaced_at;
     let is_settling = replaced_at.is_some_and(|at| ctx.now.millis_since(at) < SETTLE_MS);
     if gate.is_closed || !gate.may_remove || is_settling {

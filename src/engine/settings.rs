@@ -12,6 +12,12 @@ pub struct EngineSettings {
     pub stale_after: HumanDuration,
     /// How long a name whose pod was never seen stays in `workersToDelete`.
     pub forget_after: HumanDuration,
+    /// From this age of the pods or the RayCluster on nothing is written at all.
+    pub frozen_after: HumanDuration,
+    /// How long nodes have to register after Ray's head or GCS was away; nothing is removed meanwhile.
+    pub recover_within: HumanDuration,
+    /// Whether an idle replica goes only when two replies of the GCS agree.
+    pub seen_twice: bool,
     /// Whether a decision is repeated until it is stable before it is returned.
     pub settle: bool,
     /// Whether Ray is told of nodes whose pods are gone or going.
@@ -25,6 +31,12 @@ impl Default for EngineSettings {
             stale_after: HumanDuration::from_ms(15_000),
             // The operator acts within 3 s even on 500 names; a watch shows pods within 0.1 s.
             forget_after: HumanDuration::from_ms(5_000),
+            // A watch is opened anew within a minute; what is unknown for longer may be quite different.
+            frozen_after: HumanDuration::from_ms(120_000),
+            // A raylet tries to reach a GCS that was away every second, and a worker of a new head
+            // registers within half a minute.
+            recover_within: HumanDuration::from_ms(60_000),
+            seen_twice: true,
             settle: true,
             tell_departures: true,
         }

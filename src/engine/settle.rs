@@ -67,9 +67,13 @@ fn merge(first: ScaleDecision, second: ScaleDecision) -> ScaleDecision {
         .map(|(first, second)| merge_group(first, second))
         .collect();
     let steps = first.steps.saturating_add(second.steps);
+    // What goes in the first round is not looked at in the second.
+    let mut removable = second.removable;
+    removable.extend(first.removable);
     ScaleDecision {
         groups,
         steps,
+        removable,
         ..second
     }
 }

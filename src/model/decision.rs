@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Departure, PodName, ReplicaName, ResizeRequest, ResourceRequest, Timestamp, WorkerGroupName,
+    Departure, PodName, ReplicaName, ResizeRequest, ResourceRequest, ScalingMode, Timestamp,
+    WorkerGroupName,
 };
 
 /// Says why a number changed; reasons of a group chain from `replicas_from` to `replicas_to`.
@@ -37,6 +38,38 @@ pub enum RemovalCause {
     AboveTotal,
     /// Its raylets are gone and its pods are not: nothing left to drain.
     Stopped,
+    /// A user's order, by annotation of a pod: told to drain, not asked.
+    Ordered,
+}
+
+impl RemovalCause {
+    /// Returns whether a replica goes though it has work: told to finish, and named when it has
+    /// finished or its time is up.
+    #[must_use]
+    pub const fn takes_work(self) -> bool {
+        matches!(self, Self::AboveMax | Self::AboveTotal | Self::Ordered)
+    }
+}
+
+/// Says how long a replica that must go may finish its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Finish {
+    /// Until when, if it has been told already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Timestamp>,
+    /// For how long; `None` for the configured time.
+    ///
+    /// Units: milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within_ms: Option<u64>,
+}
+
+impl Finish {
+    /// Returns whether nothing particular is said.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Names one replica that goes, whole.
@@ -52,6 +85,9 @@ pub struct ReplicaRemoval {
     ///
     /// Units: milliseconds; 0 unless the cause is [`RemovalCause::Idle`].
     pub idle_ms: u64,
+    /// How long it may finish its work, where its cause takes work.
+    #[serde(default, skip_serializing_if = "Finish::is_default")]
+    pub finish: Finish,
 }
 
 /// Holds the answer for one group.
@@ -164,6 +200,15 @@ pub struct ScaleDecision {
     /// Nodes of which Ray is to be told that they are gone or going.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<Departure>,
+    /// How far scaling goes.
+    #[serde(default, skip_serializing_if = "ScalingMode::is_normal")]
+    pub mode: ScalingMode,
+    /// Pods of idle replicas that may go, and the GCS's reply that first said so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub removable: BTreeMap<PodName, Timestamp>,
+    /// Pods that go by somebody else's hand, whose nodes are to be told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drains: Vec<PodName>,
     /// What is left alone on purpose.
     pub holds: Vec<Hold>,
     /// Placement steps that were made.
@@ -187,6 +232,12 @@ impl ScaleDecision {
     #[must_use]
     pub fn is_change(&self) -> bool {
         self.groups.iter().any(GroupDecision::is_change)
+    }
+
+    /// Returns whether anything is to be done: written, or told to Ray.
+    #[must_use]
+    pub fn is_work(&self) -> bool {
+        self.is_change() || !self.drains.is_empty()
     }
 }
 

@@ -3,6 +3,9 @@
 //! Only [`History::absorb`] changes it, and times are recorded when something succeeded, not when
 //! it was decided: a patch that failed starts no cool-down.
 
+mod orders;
+mod recovery;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +14,9 @@ use super::{
     ClusterSnapshot, Departure, DepartureKind, Intent, NodeId, NodeKind, NodeStatus, NodeTemplate,
     OperatorWaits, PodName, Problem, ResourceMap, ScaleDecision, Timestamp, WorkerGroupName,
 };
+
+pub use orders::Followed;
+pub use recovery::{HeadSeen, Recovery};
 
 /// How long a drained raylet may still be reported as running: the GCS hears of it within a second.
 const DRAINED_RUNS_ON_MS: u64 = 10_000;
@@ -36,12 +42,23 @@ pub enum Input<'a> {
         /// Replicas after.
         to: u32,
     },
+    /// A node that must go was told, and may finish its work until then.
+    ToldToGo {
+        /// Its pod.
+        pod: &'a PodName,
+        /// Until when.
+        by: Timestamp,
+    },
+    /// The RayCluster was patched: the pod now stands in `workersToDelete`.
+    Named(&'a PodName),
     /// A decision was made.
     Decided(&'a ScaleDecision),
     /// An earlier sidecar left word of what it knew.
     Restored(&'a Intent),
     /// Ray is being told that a node is gone or going.
     Told(&'a Departure),
+    /// The GCS has started again.
+    GcsRestarted,
     /// The GCS is a different cluster now: nothing known about its nodes holds.
     GcsReplaced,
 }
@@ -105,6 +122,25 @@ pub struct History {
     pub leaving_told_at: BTreeMap<NodeId, Timestamp>,
     /// When the GCS was last found to be another cluster.
     pub gcs_replaced_at: Option<Timestamp>,
+    /// Pods whose replica the last decision found idle for long enough, and the GCS's reply that
+    /// first said so: a second one has to agree before they go.
+    #[serde(default)]
+    pub removable: BTreeMap<PodName, Timestamp>,
+    /// Until when a pod that was told to go may finish its work.
+    #[serde(default)]
+    pub finish_by: BTreeMap<PodName, Timestamp>,
+    /// Names that we wrote into `workersToDelete`; all others are somebody's order.
+    #[serde(default)]
+    pub named_by_us: BTreeSet<PodName>,
+    /// Groups in which somebody named pods without lowering `replicas`.
+    #[serde(default)]
+    pub followed: BTreeMap<WorkerGroupName, Followed>,
+    /// `replicas` of each group as it was last seen or written.
+    #[serde(default)]
+    pub replicas_seen: BTreeMap<WorkerGroupName, u32>,
+    /// What is remembered of outages.
+    #[serde(default)]
+    pub recovery: Recovery,
 }
 
 impl History {
@@ -134,9 +170,10 @@ impl History {
                 if to != from {
                     map.insert((*group).clone(), at);
                 }
+                self.forget_followed(group, *to);
             }
-            Input::Decided(decision) => {
-                self.unneeded_since.clone_from(&decision.unneeded_since);
+            Input::ToldToGo { pod, by } => {
+                self.finish_by.entry((*pod).clone()).or_insert(*by);
             }
             Input::Restored(intent) => intent.restore_to(self, at),
             Input::Told(departure) => {
@@ -146,14 +183,25 @@ impl History {
                 };
                 told_at.insert(departure.node_id, at);
             }
+            Input::Named(pod) => {
+                self.named_by_us.insert((*pod).clone());
+            }
+            Input::Decided(decision) => self.decided(decision, at),
+            Input::GcsRestarted => self.recover(at),
             Input::GcsReplaced => {
                 *self = Self {
                     gcs_replaced_at: Some(at),
                     learnt: std::mem::take(&mut self.learnt),
                     // Pods are made and counted whatever becomes of the GCS.
                     asked: std::mem::take(&mut self.asked),
+                    // What was asked of Kubernetes stands, whatever became of Ray.
+                    named_by_us: std::mem::take(&mut self.named_by_us),
+                    replicas_seen: std::mem::take(&mut self.replicas_seen),
+                    finish_by: std::mem::take(&mut self.finish_by),
+                    recovery: std::mem::take(&mut self.recovery),
                     ..Self::default()
                 };
+                self.recover(at);
             }
         }
     }
@@ -201,6 +249,23 @@ impl History {
         differing.collect()
     }
 
+    /// Takes for known what `decision` found idle for long enough, as if an earlier reply of the GCS
+    /// had said so already: for looks at a single moment.
+    pub fn assume_seen_before(&mut self, decision: &ScaleDecision) {
+        let seen = decision.removable.iter();
+        self.removable = seen
+            .map(|(pod, at)| (pod.clone(), at.minus_ms(1)))
+            .collect();
+    }
+
+    fn decided(&mut self, decision: &ScaleDecision, at: Timestamp) {
+        self.unneeded_since.clone_from(&decision.unneeded_since);
+        self.removable.clone_from(&decision.removable);
+        if self.recovery.mode.map(|(mode, _)| mode) != Some(decision.mode) {
+            self.recovery.mode = Some((decision.mode, at));
+        }
+    }
+
     fn observe(&mut self, snapshot: &ClusterSnapshot, at: Timestamp) {
         let pods: BTreeMap<&PodName, NodeStatus> = snapshot
             .nodes
@@ -208,9 +273,15 @@ impl History {
             .filter(|node| node.status != NodeStatus::Lost)
             .map(|node| (&node.name, node.status))
             .collect();
-        for memory in [&mut self.drained_at, &mut self.drain_refused_at] {
+        for memory in [
+            &mut self.drained_at,
+            &mut self.drain_refused_at,
+            &mut self.finish_by,
+        ] {
             memory.retain(|pod, _| pods.contains_key(pod));
         }
+        self.observe_outage(snapshot, at);
+        self.observe_names(snapshot);
         // A raylet that accepted its drain is gone or draining within a second or two; one that still
         // runs long after is another one, in a container that was restarted in place.
         self.drained_at.retain(|pod, drained_at| {
@@ -275,7 +346,11 @@ impl History {
                 continue;
             };
             match node.status {
-                NodeStatus::Starting if at.millis_since(created_at) > START_MAX_MS => {
+                // A pod that ran before the GCS was lost is on its way back, not on its way.
+                NodeStatus::Starting
+                    if self.recovery.since.is_none_or(|since| created_at > since)
+                        && at.millis_since(created_at) > START_MAX_MS =>
+                {
                     self.start_failed_at.entry(node.group.clone()).or_insert(at);
                 }
                 NodeStatus::Running => {
@@ -329,109 +404,4 @@ fn belongs_to_the_group(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{History, Input, Learnt};
-    use crate::model::{
-        ClusterSnapshot, Labels, Node, NodeKind, NodeStatus, NodeTemplate, Quantity, ReplicaBounds,
-        ResourceMap, ResourceName, Timestamp, WorkerGroup,
-    };
-
-    fn node() -> Node {
-        Node {
-            raylet_address: None,
-            name: "w1".into(),
-            node_id: None,
-            kind: NodeKind::Worker,
-            group: "cpu".into(),
-            replica: "w1".into(),
-            host_index: 0,
-            status: NodeStatus::Deleting,
-            total: ResourceMap::new(),
-            available: ResourceMap::new(),
-            labels: Labels::new(),
-            idle_since: None,
-            created_at: None,
-            waiting_reason: String::new(),
-        }
-    }
-
-    fn group() -> WorkerGroup {
-        WorkerGroup {
-            name: "cpu".into(),
-            index: 0,
-            replicas: 0,
-            bounds: ReplicaBounds { min: 0, max: 1 },
-            num_of_hosts: 1,
-            priority: 0,
-            idle_timeout_ms: None,
-            template: NodeTemplate::default(),
-            workers_to_delete: vec!["w1".into(), "strange".into()],
-            has_scale_strategy: true,
-            has_workers_to_delete: true,
-        }
-    }
-
-    #[test]
-    fn names_whose_pods_were_seen_are_told_from_strange_ones() {
-        let mut history = History::default();
-        let mut snapshot = ClusterSnapshot {
-            groups: vec![group()],
-            nodes: vec![node()],
-            ..ClusterSnapshot::default()
-        };
-        history.absorb(&Input::Observed(&snapshot), Timestamp::from_ms(1));
-        snapshot.nodes.clear();
-        history.absorb(&Input::Observed(&snapshot), Timestamp::from_ms(2));
-        assert!(history.named_seen.iter().eq(["w1".into()].iter()));
-        let since = history.listed_without_pod_since.get(&"strange".into());
-        assert_eq!(since, Some(&Timestamp::from_ms(1)));
-        if let Some(group) = snapshot.groups.first_mut() {
-            group.workers_to_delete.clear();
-        }
-        history.absorb(&Input::Observed(&snapshot), Timestamp::from_ms(3));
-        assert!(history.named_seen.is_empty());
-    }
-
-    #[test]
-    fn a_node_that_differs_from_its_spec_is_told_and_believed() {
-        let of = |cpus| -> ResourceMap {
-            [(ResourceName::from("CPU"), Quantity::from_whole(cpus))]
-                .into_iter()
-                .collect()
-        };
-        let derived = NodeTemplate {
-            resources: of(4),
-            ..NodeTemplate::default()
-        };
-        let mut history = History::default();
-        assert!(history.differences().is_empty());
-        let learnt = Learnt {
-            derived: derived.clone(),
-            resources: of(2),
-        };
-        history.learnt.insert("small".into(), learnt);
-        assert_eq!(history.template(&"small".into(), &derived).resources, of(2));
-        let told = history.differences();
-        assert_eq!(
-            told[0].detail,
-            "group small: its nodes have CPU 2, its spec promises 4; going by the nodes"
-        );
-    }
-
-    #[test]
-    fn a_raylet_that_runs_long_after_its_drain_is_another_one() {
-        let mut running = node();
-        running.status = NodeStatus::Running;
-        let snapshot = ClusterSnapshot {
-            nodes: vec![running],
-            ..ClusterSnapshot::default()
-        };
-        let mut history = History::default();
-        let at = Timestamp::from_ms;
-        history.absorb(&Input::DrainAccepted(&"w1".into()), at(0));
-        history.absorb(&Input::Observed(&snapshot), at(2_000));
-        assert!(history.drained_at.contains_key(&"w1".into()));
-        history.absorb(&Input::Observed(&snapshot), at(10_001));
-        assert!(history.drained_at.is_empty());
-    }
-}
+mod tests;

@@ -16,8 +16,10 @@ mod departure;
 mod group;
 mod history;
 mod intent;
+mod mode;
 mod node;
 mod operator_waits;
+mod orders;
 mod quantity;
 mod resize;
 mod snapshot;
@@ -25,8 +27,8 @@ mod time;
 mod writing;
 
 pub use decision::{
-    GroupDecision, Hold, Infeasible, KeptIdle, Reason, RemovalCause, ReplicaRemoval, ScaleDecision,
-    Unserved,
+    Finish, GroupDecision, Hold, Infeasible, KeptIdle, Reason, RemovalCause, ReplicaRemoval,
+    ScaleDecision, Unserved,
 };
 pub use demand::{
     AntiAffinity, ClusterConstraint, GangRequest, LabelConstraint, LabelOperator, LabelSelector,
@@ -34,10 +36,12 @@ pub use demand::{
 };
 pub use departure::{Departure, DepartureKind};
 pub use group::{NodeTemplate, ReplicaBounds, SkippedGroup, WorkerGroup, WorkerGroupName};
-pub use history::{Asked, History, Input};
+pub use history::{Asked, Followed, HeadSeen, History, Input, Recovery};
 pub use intent::{ANNOTATION_INTENT, HeadPod, INTENT_BYTES_MAX, Intent};
+pub use mode::ScalingMode;
 pub use node::{Node, NodeId, NodeKind, NodeStatus, PodName, ReplicaName};
 pub use operator_waits::{Missing, OperatorWaits};
+pub use orders::{Orders, Protection};
 pub use quantity::{Quantity, ResourceMap, ResourceName};
 pub use resize::{PodResize, PodSize, ResizeRequest, ResizeState, Resizing};
 pub use snapshot::{ClusterSnapshot, Completeness, Problem, Replica, UpscalingMode};

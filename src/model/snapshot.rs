@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterConstraint, Departure, GangRequest, Node, NodeKind, NodeStatus, ReplicaName, Resizing,
-    ResourceDemand, SkippedGroup, Timestamp, WorkerGroup, WorkerGroupName, Writing,
+    ClusterConstraint, Departure, GangRequest, Node, NodeKind, NodeStatus, Orders, ReplicaName,
+    Resizing, ResourceDemand, SkippedGroup, Timestamp, WorkerGroup, WorkerGroupName, Writing,
 };
 
 /// Says how fast groups may grow.
@@ -99,6 +99,10 @@ pub struct ClusterSnapshot {
     /// Source: the message of the condition `ReplicaFailure`.
     #[serde(default)]
     pub replica_failure: Option<String>,
+    /// Why the RayCluster cannot be read now though the API server answers: it is gone, or we may
+    /// not; `None` when it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
     /// Pods that can be resized in place.
     #[serde(default)]
     pub resizing: Resizing,
@@ -108,6 +112,9 @@ pub struct ClusterSnapshot {
     /// Who may write.
     #[serde(default)]
     pub writing: Writing,
+    /// What users ask for single pods.
+    #[serde(default, skip_serializing_if = "Orders::is_empty")]
+    pub orders: Orders,
     /// Age of each source.
     pub completeness: Completeness,
     /// Input that could not be used.

@@ -6,6 +6,7 @@
 //! fails: what cannot be used becomes a [`Problem`] or a skipped group.
 
 mod nodes;
+mod orders;
 mod replicas;
 
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub fn join(input: &JoinInput<'_>) -> ClusterSnapshot {
     problems.extend(ray.problems.iter().cloned());
     let nodes = nodes::join_nodes(input, &mut problems);
     report_orphans(raycluster, &nodes, &mut problems);
+    let orders = orders::orders(&nodes::own_pods(input), &mut problems);
     let mut gangs = ray.gangs.clone();
     for gang in &mut gangs {
         gang.bundles.retain(|bundle| bundle.count > 0);
@@ -71,9 +73,11 @@ pub fn join(input: &JoinInput<'_>) -> ClusterSnapshot {
         is_deleting: raycluster.metadata.deletion_timestamp.is_some(),
         paused: paused(raycluster),
         replica_failure: replica_failure(raycluster),
+        unreadable: None,
         resizing: Resizing::default(),
         departures: Vec::new(),
         writing: Writing::default(),
+        orders,
         completeness: input.completeness,
         problems,
     };

@@ -15,6 +15,7 @@ use super::ray::{RayFacts, RayUpdate};
 use super::ray_state::RayState;
 use crate::clock::Clock;
 use crate::model::{ClusterSnapshot, Completeness, Timestamp};
+use crate::wire::kube_client::Failure;
 
 /// Changes that are taken in before the loop is woken: a burst of pods is one piece of news.
 const BURST_MAX: usize = 2_000;
@@ -85,9 +86,9 @@ impl Sources {
         if self.is_out_of_date {
             let read = self.cluster.raycluster_mut().get_now().await;
             self.is_out_of_date = false;
-            if let Err(error) = read {
-                self.errors[1] = Some(SourceError::new("raycluster", error.kind(), &error));
-            }
+            self.errors[1] = read
+                .err()
+                .map(|error| SourceError::new("raycluster", error.kind(), &error));
         } else {
             self.wait(wake_at).await;
         }
@@ -163,6 +164,15 @@ impl Sources {
         }
     }
 
+    /// Returns why the RayCluster cannot be read, where asking again would be answered the same.
+    fn unreadable(&self) -> Option<String> {
+        let [_, raycluster] = &self.errors;
+        let refused = raycluster.as_ref().filter(|error| {
+            error.kind == Failure::Forbidden.label() || error.kind == Failure::NotFound.label()
+        });
+        refused.map(|error| error.message.clone())
+    }
+
     fn observed(&mut self) -> Observed {
         let now = self.clock.now();
         let update = self.ray.borrow().clone();
@@ -177,6 +187,7 @@ impl Sources {
             raycluster_at: self.cluster.raycluster().known_at(now),
         };
         let pods: Vec<_> = self.cluster.pods().pods().collect();
+        let unreadable = self.unreadable();
         let snapshot = self.cluster.raycluster().current().map(|raycluster| {
             let input = JoinInput {
                 ray,
@@ -189,6 +200,7 @@ impl Sources {
             snapshot.departures = departures(&input, &departed);
             let heads = (pods.as_slice(), self.cluster.pods().is_in_step());
             snapshot.writing = self.own.look(raycluster, heads, &mut snapshot.problems);
+            snapshot.unreadable = unreadable;
             snapshot
         });
         let errors = update

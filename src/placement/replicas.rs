@@ -119,7 +119,9 @@ pub fn live_replicas(
 pub(crate) struct GroupCensus {
     /// The live replicas.
     pub(crate) live: Vec<ReplicaState>,
-    /// What the RayCluster asks for, within the bounds.
+    /// What the RayCluster asks for, without what somebody has named.
+    pub(crate) followed: u32,
+    /// The same, within the bounds.
     pub(crate) wanted: u32,
     /// The larger of `wanted` and the number of live replicas.
     pub(crate) base: u32,
@@ -129,11 +131,21 @@ pub(crate) struct GroupCensus {
 
 impl GroupCensus {
     pub(crate) fn of(group: &WorkerGroup, live: Vec<ReplicaState>) -> Self {
+        Self::with_replicas(group, group.replicas, live)
+    }
+
+    /// Counts as if the RayCluster asked for so many `replicas`.
+    pub(crate) fn with_replicas(
+        group: &WorkerGroup,
+        replicas: u32,
+        live: Vec<ReplicaState>,
+    ) -> Self {
         let count = u32::try_from(live.len()).unwrap_or(u32::MAX);
-        let wanted = group.bounds.clamp(group.replicas);
+        let wanted = group.bounds.clamp(replicas);
         let base = wanted.max(count);
         Self {
             live,
+            followed: replicas,
             wanted,
             base,
             to_come: base.saturating_sub(count),

@@ -40,8 +40,12 @@ impl GroupPlan {
             removed: BTreeSet::new(),
             reasons: Vec::new(),
         };
+        // What somebody named without lowering the number has been taken off already.
+        let followed = census.followed.min(group.replicas);
+        let detail = "named in workersToDelete by somebody else";
+        plan.change("engine", "ordered", followed, detail);
         // The number itself is brought into the bounds first; live replicas above them are for `maximum`.
-        if census.wanted > group.replicas {
+        if census.wanted > followed {
             plan.change(
                 "engine",
                 "minimum",
@@ -49,7 +53,7 @@ impl GroupPlan {
                 "replicas below minReplicas",
             );
         } else {
-            let to = census.base.min(group.replicas);
+            let to = census.base.min(followed);
             plan.change("engine", "maximum", to, "replicas above maxReplicas");
         }
         let detail = "more replicas are live than asked for";

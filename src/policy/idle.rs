@@ -11,10 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    KeptIdle, Node, NodeKind, NodeStatus, RemovalCause, Timestamp, WorkerGroup, WorkerGroupName,
+    KeptIdle, Node, NodeKind, NodeStatus, Protection, RemovalCause, Timestamp, WorkerGroup,
+    WorkerGroupName,
 };
 use crate::placement::{ReplicaHealth, ReplicaState, used_share};
 
+use super::staying::protection;
 use super::{
     GroupPlan, HumanDuration, Plan, Policy, PolicyContext, PolicyEntry, Release, Stage, parse,
     schema_of, value_of,
@@ -112,13 +114,8 @@ impl Idle {
                 if plan.release(ctx, &group.name, release) {
                     return;
                 }
-                let code = if plan.is_cut() {
-                    "work_budget"
-                } else {
-                    "stale"
-                };
                 Stay {
-                    code: code.to_owned(),
+                    code: plan.stay_code(ctx, replica).to_owned(),
                     until: None,
                 }
             }
@@ -164,6 +161,15 @@ impl Idle {
         let Some(since) = since.flatten() else {
             return stay("replica_busy", None);
         };
+        if let Some(protection) = protection(ctx, replica) {
+            let until = match protection {
+                Protection::ForGood => None,
+                Protection::Until(until) => Some(until),
+            };
+            return stay("protected", until);
+        }
+        // After an outage idle times count from when Ray was back.
+        let since = ctx.history.recovery.since.map_or(since, |at| at.max(since));
         let timeout = group.idle_timeout_ms.or(ctx.snapshot.idle_timeout_ms);
         let timeout = timeout.unwrap_or(self.timeout.as_ms());
         if ctx.now.millis_since(since) <= timeout {

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{NodeKind, RemovalCause, ReplicaName, ReplicaRemoval, WorkerGroupName};
 use crate::placement::{Judge, ReplicaState, victims};
 
-use super::{GroupPlan, Plan, PolicyContext};
+use super::staying::protection;
+use super::{GroupPlan, Plan, PolicyContext, ordered};
 
 /// Says which replica goes and why.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +22,8 @@ pub struct Release<'a> {
 }
 
 impl Plan {
-    /// Gives a replica up and names its pods; returns whether it was there and may go.
+    /// Gives a replica up and names its pods; returns whether it was there and may go: a protected
+    /// one may not unless its user says so, an idle one not before it was seen twice.
     pub fn release(
         &mut self,
         ctx: PolicyContext<'_>,
@@ -31,22 +33,32 @@ impl Plan {
         let Some(at) = self.index.get(name).copied().filter(|_| self.may_remove) else {
             return false;
         };
-        let Some(group) = self.groups.get_mut(at) else {
+        let Some(group) = self.groups.get(at) else {
             return false;
         };
         let Some(replica) = group.staying_replica(removal.replica).cloned() else {
             return false;
         };
-        let pods = replica
+        let pods: Vec<_> = replica
             .nodes(ctx.snapshot)
             .map(|node| node.name.clone())
             .collect();
         let (cause, idle_ms) = (removal.cause, removal.idle_ms);
+        if protection(ctx, &replica).is_some()
+            || (cause == RemovalCause::Idle && !self.is_seen_twice(ctx, &pods))
+        {
+            return false;
+        }
+        let finish = ordered::finish(ctx, &replica, cause);
+        let Some(group) = self.groups.get_mut(at) else {
+            return false;
+        };
         let left = ReplicaRemoval {
             replica: replica.name.clone(),
             pods,
             cause,
             idle_ms,
+            finish,
         };
         group.leave(&replica, left);
         let to = group.target.saturating_sub(1);
@@ -70,7 +82,11 @@ impl Plan {
         if excess == 0 {
             return Vec::new();
         }
-        let staying: Vec<ReplicaState> = group.staying().cloned().collect();
+        let staying: Vec<ReplicaState> = group
+            .staying()
+            .filter(|replica| protection(ctx, replica).is_none())
+            .cloned()
+            .collect();
         let count = usize::try_from(excess).unwrap_or(usize::MAX);
         let ranked = self.ranked(ctx, &staying);
         for replica in ranked.iter().take(count) {
@@ -111,7 +127,8 @@ impl Plan {
         let staying: Vec<ReplicaState> = staying.into_iter().map(|(_, replica)| replica).collect();
         let ranked = self.ranked(ctx, &staying);
         let mut left = nodes;
-        for replica in &ranked {
+        let free = ranked.iter().filter(|it| protection(ctx, it).is_none());
+        for replica in free {
             let Some(name) = owners
                 .get(&replica.hosts.first().copied())
                 .filter(|_| left > nodes_max)

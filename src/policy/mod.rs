@@ -24,12 +24,14 @@ mod idle;
 mod leaving;
 mod maximum;
 mod minimum;
+mod ordered;
 mod packing;
 mod pending_idle;
 mod plan;
 mod registry;
 mod running_first;
 mod settings;
+mod staying;
 mod stopped;
 mod upscaling_mode;
 

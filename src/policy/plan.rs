@@ -37,7 +37,9 @@ pub struct Plan {
     pub(super) may_remove: bool,
     /// Whether the launches of this draft are those of one placement without a tie.
     is_plain: bool,
-    decision: ScaleDecision,
+    /// Whether two replies of the GCS have to agree before an idle replica goes.
+    pub(super) confirms: bool,
+    pub(super) decision: ScaleDecision,
 }
 
 impl Plan {
@@ -58,7 +60,10 @@ impl Plan {
             .snapshot
             .groups
             .iter()
-            .map(|group| GroupCensus::of(group, live.remove(&group.name).unwrap_or_default()))
+            .map(|group| {
+                let live = live.remove(&group.name).unwrap_or_default();
+                GroupCensus::with_replicas(group, ctx.history.followed(group), live)
+            })
             .collect();
         let others: Vec<_> = live.into_values().flatten().collect();
         let facts = Facts {
@@ -85,8 +90,10 @@ impl Plan {
             claims: Vec::new(),
             may_remove: true,
             is_plain: true,
+            confirms: false,
             decision: ScaleDecision::default(),
         };
+        plan.keep_protected(ctx);
         (0..plan.groups.len()).for_each(|at| plan.update_room(at));
         plan
     }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     Policy, Stage, constraint, demand, gangs, gpu_sparing, group_availability, group_priority,
-    growth_slices, idle, maximum, minimum, packing, pending_idle, running_first, stopped,
+    growth_slices, idle, maximum, minimum, ordered, packing, pending_idle, running_first, stopped,
     upscaling_mode,
 };
 
@@ -33,6 +33,7 @@ static BUILT_IN: &[PolicyEntry] = &[
     packing::ENTRY,
     gpu_sparing::ENTRY,
     running_first::ENTRY,
+    ordered::ENTRY,
     stopped::ENTRY,
     minimum::ENTRY,
     maximum::ENTRY,

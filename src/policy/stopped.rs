@@ -87,7 +87,8 @@ impl Stopped {
                     idle_ms,
                 };
                 if !plan.release(ctx, name, release) {
-                    keep(ctx, plan, replica, "stale");
+                    let code = plan.stay_code(ctx, replica);
+                    keep(ctx, plan, replica, code);
                 }
             }
             Verdict::Stays(until) => {
@@ -145,6 +146,12 @@ impl Stopped {
 
     /// Returns from when on a gone raylet is gone for good; `None` while it may still work.
     fn confirmed_at(&self, ctx: PolicyContext<'_>, node: &Node) -> Option<Timestamp> {
+        if let Some(by) = ctx.history.finish_by.get(&node.name) {
+            // It was told to finish its work, and has not stopped yet.
+            if node.status != NodeStatus::Stopped && *by > ctx.now {
+                return Some(*by);
+            }
+        }
         if ctx.history.drained_at.contains_key(&node.name) {
             return Some(ctx.now);
         }

@@ -145,6 +145,7 @@ metrics! {
     InvariantViolations = Counter, "rayscaler_invariant_violations_total" ["id"] "Decisions that broke an invariant and were not applied";
     ConfigReloads = Counter, "rayscaler_config_reloads_total" ["result"] "Configurations read";
     ChildRestarts = Counter, "rayscaler_child_restarts_total" ["cause"] "Times the working process was started again";
+    Mode = Gauge, "rayscaler_mode" ["mode"] "1 for the mode that scaling is in, 0 for the others";
     DryRun = Gauge, "rayscaler_dry_run" [] "1 while nothing is written on purpose";
     Paused = Gauge, "rayscaler_paused" [] "1 while writing is paused";
     RbacMissing = Gauge, "rayscaler_rbac_missing" ["verb", "resource"] "1 for each verb that the Role lacks and that would be used";

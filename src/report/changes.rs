@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::events::Event;
 use super::events_pass::{
     DemandUnserved, GroupDecided, GroupSkipped, HoldBegan, HoldEnded, InputRefused, LinesOmitted,
+    ModeChanged,
 };
 use super::metrics::Metrics;
 use super::pass::{Outcome, PassReport};
-use crate::model::{GroupDecision, PodName, WorkerGroupName};
+use crate::model::{GroupDecision, PodName, ScalingMode, WorkerGroupName};
 
 /// Most lines of one kind in one pass: a workload that invents a shape a second fills no disk.
 const LINES_MAX: usize = 20;
@@ -62,6 +63,7 @@ pub(super) struct Changes {
     decided: BTreeMap<WorkerGroupName, Decided>,
     holds: Seen<(String, String)>,
     unserved: Seen<(String, String)>,
+    mode: ScalingMode,
     skipped: Seen<(usize, String, String)>,
     problems: Seen<(String, String)>,
 }
@@ -69,6 +71,11 @@ pub(super) struct Changes {
 impl Changes {
     /// Writes the lines and counts of what is new in this pass.
     pub(super) fn pass(&mut self, pass: &PassReport<'_>, metrics: &Metrics) {
+        let from = std::mem::replace(&mut self.mode, pass.decision.mode);
+        if from != self.mode {
+            let to = self.mode;
+            ModeChanged { from, to }.emit(metrics);
+        }
         self.decisions(pass, metrics);
         self.holds(pass, metrics);
         let unserved = pass.decision.unserved.iter();
@@ -148,7 +155,7 @@ fn emit_some<E: Event>(kind: &'static str, events: impl Iterator<Item = E>, metr
 #[cfg(test)]
 mod tests {
     use super::Changes;
-    use crate::model::{Hold, Problem, Timestamp};
+    use crate::model::{Hold, Problem, ScalingMode, Timestamp};
     use crate::report::Metrics;
     use crate::report::fixtures::{Pass, group, grow, patched, snapshot};
     use crate::report::pass::{Acted, Outcome};
@@ -207,6 +214,26 @@ mod tests {
         });
         changes.pass(&pass.report(), &metrics);
         assert_eq!(value(&metrics, "rayscaler_holds_total{").unwrap(), "2");
+    }
+
+    #[test]
+    fn a_mode_is_told_when_it_changes() {
+        let (lines, subscriber) = crate::report::fixtures::captured();
+        tracing::subscriber::with_default(subscriber, || {
+            let (mut changes, metrics) = (Changes::default(), Metrics::new());
+            let mut pass = Pass::of(snapshot(vec![], vec![]));
+            let (normal, frozen) = (ScalingMode::Normal, ScalingMode::Frozen);
+            for mode in [normal, frozen, frozen, normal, normal] {
+                pass.decision.mode = mode;
+                changes.pass(&pass.report(), &metrics);
+            }
+        });
+        let text = lines.text();
+        assert_eq!(text.matches("mode changed").count(), 2, "{text}");
+        assert!(
+            text.contains("to=\"frozen\"") && text.contains("to=\"normal\""),
+            "{text}"
+        );
     }
 
     #[test]

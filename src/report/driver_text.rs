@@ -122,6 +122,7 @@ fn removals(pass: &PassReport<'_>) -> Vec<DriverMessage> {
             RemovalCause::AboveMax => "max number of worker nodes per type reached",
             RemovalCause::AboveTotal => "max number of worker nodes reached",
             RemovalCause::Stopped => "stopped",
+            RemovalCause::Ordered => "ordered by a user",
         };
         DriverMessage::new(
             Severity::Info,
@@ -269,6 +270,7 @@ mod tests {
             pods: vec!["p".into()],
             cause: RemovalCause::Idle,
             idle_ms: 60_000,
+            finish: crate::model::Finish::default(),
         });
         acted.scaled.push(shrunk);
         let pass = Pass::of(snapshot(groups, nodes)).with(grow("cpu", 1, 3), acted);

@@ -11,7 +11,8 @@ use super::metrics::Metrics;
 use super::node_watch::NodeChange;
 use super::pass::{DrainAnswer, DrainOutcome, Outcome, Phase, Scaled};
 use crate::model::{
-    GroupDecision, Hold, Problem, Reason, RemovalCause, SkippedGroup, Timestamp, Unserved,
+    GroupDecision, Hold, Problem, Reason, RemovalCause, ScalingMode, SkippedGroup, Timestamp,
+    Unserved,
 };
 
 /// A pass ended.
@@ -158,6 +159,24 @@ impl Event for DrainAnswered<'_> {
     }
 }
 
+/// Scaling goes further or less far from now on; why is told by what is held.
+#[derive(Debug)]
+pub(super) struct ModeChanged {
+    pub(super) from: ScalingMode,
+    pub(super) to: ScalingMode,
+}
+
+impl Event for ModeChanged {
+    fn emit(&self, _metrics: &Metrics) {
+        let (from, to) = (self.from.as_str(), self.to.as_str());
+        if self.to.is_normal() {
+            info!(from, to, "mode changed");
+        } else {
+            warn!(from, to, "mode changed");
+        }
+    }
+}
+
 /// Something is left alone on purpose from now on.
 #[derive(Debug)]
 pub(super) struct HoldBegan<'a>(pub(super) &'a Hold);
@@ -297,6 +316,7 @@ pub(super) const fn cause_label(cause: RemovalCause) -> &'static str {
         RemovalCause::AboveMax => "above_max",
         RemovalCause::AboveTotal => "above_total",
         RemovalCause::Stopped => "stopped",
+        RemovalCause::Ordered => "ordered",
     }
 }
 

@@ -8,7 +8,7 @@ use super::failures::Failures;
 use super::metrics::{Metrics, sample};
 use crate::model::{
     ClusterSnapshot, History, Node, NodeKind, NodeStatus, ReplicaName, ResourceMap,
-    ResourceRequest, ScaleDecision, WorkerGroup, WorkerGroupName,
+    ResourceRequest, ScaleDecision, ScalingMode, WorkerGroup, WorkerGroupName,
 };
 
 /// Most resource names that are exported; users make names of their own.
@@ -193,6 +193,10 @@ impl Decided<'_> {
         for it in &self.snapshot.problems {
             add(&mut problems, [it.code.as_str()], 1.0);
         }
+        let mode = self.decision.mode;
+        let modes = ScalingMode::ALL.iter();
+        let modes = modes.map(|it| ([it.as_str()], sample(u64::from(*it == mode))));
+        metrics.replace(MetricId::Mode, &modes.collect());
         metrics.replace(MetricId::Holds, &holds);
         metrics.replace(MetricId::IdleKept, &kept);
         metrics.replace(MetricId::IdleKeptGpus, &kept_gpus);

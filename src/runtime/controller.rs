@@ -237,6 +237,8 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         let started_at = self.clock.now();
         if observed.is_gcs_replaced {
             self.history.absorb(&Input::GcsReplaced, started_at);
+        } else if observed.is_gcs_restarted {
+            self.history.absorb(&Input::GcsRestarted, started_at);
         }
         let settings = self.settings.borrow_and_update().clone();
         if let Some(snapshot) = &mut observed.snapshot {
@@ -291,7 +293,9 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             took,
         });
         let quiet_until = self.quiet_until.filter(|at| *at > started_at);
-        self.wake_at = [decision.next_check_at, quiet_until, report_at]
+        let leaving_until = applied.iter().flat_map(|it| it.leaving.values()).copied();
+        let finished_at = leaving_until.min();
+        self.wake_at = [decision.next_check_at, quiet_until, report_at, finished_at]
             .into_iter()
             .flatten()
             .min();
@@ -326,7 +330,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         hold: Option<WriteHold>,
         now: Timestamp,
     ) -> Option<Applied> {
-        if !order.decision.is_change() && !order.snapshot.writing.must_claim() {
+        if !order.decision.is_work() && !order.snapshot.writing.must_claim() {
             // Nothing is left to write: whatever failed has been settled.
             (self.failures, self.quiet_until) = (0, None);
             return None;
@@ -392,6 +396,9 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         for pod in &applied.drained {
             self.history.absorb(&Input::DrainAccepted(pod), now);
         }
+        for (pod, by) in &applied.leaving {
+            self.history.absorb(&Input::ToldToGo { pod, by: *by }, now);
+        }
         // Where nobody was asked, nobody has refused.
         let asked = |refusal: &&Refusal| !matches!(refusal.code, "stale" | "not_running");
         for refusal in applied.refused.iter().filter(asked) {
@@ -407,6 +414,9 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
                     let (group, from, to) =
                         (&change.name, change.replicas_from, change.replicas_to);
                     self.history.absorb(&Input::Scaled { group, from, to }, now);
+                    for pod in &change.named {
+                        self.history.absorb(&Input::Named(pod), now);
+                    }
                 }
                 self.observe.adopt(Some(raycluster));
                 self.failures = 0;

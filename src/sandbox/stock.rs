@@ -337,6 +337,7 @@ mod tests {
                 pods: vec![PodName::from("p")],
                 cause,
                 idle_ms: 0,
+                finish: crate::model::Finish::default(),
             }]
         };
         let mut memory = Memory::default();

@@ -32,6 +32,11 @@ pub const LABEL_REPLICA_INDEX: &str = "ray.io/worker-group-replica-index";
 /// Numbers the host in its replica.
 pub const LABEL_HOST_INDEX: &str = "ray.io/replica-host-index";
 
+/// Asks for the pod to be drained and removed: `true`, or the time that it may take.
+pub const ANNOTATION_DRAIN: &str = "rayscaler.io/drain";
+/// Asks for the pod to be left alone: `true`, or until when.
+pub const ANNOTATION_PROTECT: &str = "rayscaler.io/protect";
+
 /// Says how far a pod is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PodPhase {
@@ -81,6 +86,17 @@ pub struct RayContainer {
     pub restart_count: u32,
     /// Whether it is ready.
     pub is_ready: bool,
+}
+
+/// Holds what annotations ask for one pod, as they are written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PodAsks {
+    /// `rayscaler.io/drain`.
+    pub drain: Option<String>,
+    /// `rayscaler.io/protect`.
+    pub protect: Option<String>,
+    /// The moment that `protect` names. Units: milliseconds since 1970; `None` when it names none.
+    pub protect_until_ms: Option<i64>,
 }
 
 /// Holds what we know of one pod.
@@ -134,6 +150,8 @@ pub struct PodFacts {
     pub unscheduled_message: String,
     /// `spec.schedulingGates[].name`.
     pub scheduling_gates: Vec<String>,
+    /// What annotations ask; in a box, since hardly any pod has such annotations.
+    pub asks: Option<Box<PodAsks>>,
 }
 
 impl PodFacts {
@@ -261,6 +279,27 @@ mod tests {
         assert!(facts.is_never_restarted && !facts.is_terminating());
         assert_eq!(facts.scheduling_gates, ["q"]);
         assert_eq!(facts.phase, PodPhase::Pending);
+    }
+
+    #[test]
+    fn annotations_that_ask_something_are_read() {
+        let asks = |annotations: Value| {
+            let value = json!({"metadata": {"name": "p", "annotations": annotations}});
+            PodFacts::from_value(&value).unwrap().asks
+        };
+        assert_eq!(asks(json!({"other": "x"})), None);
+        let found = asks(json!({"rayscaler.io/drain": "10s", "other": "x",
+            "rayscaler.io/protect": "2026-11-25T01:02:03Z"}));
+        let found = found.unwrap();
+        assert_eq!(found.drain.as_deref(), Some("10s"));
+        assert_eq!(found.protect_until_ms, Some(1_795_568_523_000));
+        let found = asks(json!({"rayscaler.io/protect": "true"})).unwrap();
+        assert_eq!(
+            (found.protect.as_deref(), found.protect_until_ms),
+            (Some("true"), None)
+        );
+        let names = [super::ANNOTATION_DRAIN, super::ANNOTATION_PROTECT];
+        assert_eq!(names, ["rayscaler.io/drain", "rayscaler.io/protect"]);
     }
 
     #[test]

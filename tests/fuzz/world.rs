@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use prost::Message as _;
-use rayscaler::engine::Engine;
 use rayscaler::engine::invariants::{Again, check_again, check_of};
+use rayscaler::engine::{Engine, EngineSettings};
 use rayscaler::model::{
     ClusterSnapshot, Completeness, History, Input, RemovalCause, ScaleDecision, Timestamp,
 };
@@ -58,7 +58,11 @@ impl World {
             pods: pods
                 .map(|name| PodFacts::from_value(&pod(name)).unwrap())
                 .collect(),
-            engine: Engine::default(),
+            // One look counts: a second one would cost as much and find nothing new.
+            engine: Engine::default().with_settings(EngineSettings {
+                seen_twice: false,
+                ..EngineSettings::default()
+            }),
         }
     }
 
@@ -133,6 +137,7 @@ fn kind(snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> u64 {
                 RemovalCause::AboveMax => "above_max",
                 RemovalCause::AboveTotal => "above_total",
                 RemovalCause::Stopped => "stopped",
+                RemovalCause::Ordered => "ordered",
             };
             (removal.replica.as_str(), cause)
         }));

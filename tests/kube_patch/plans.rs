@@ -78,6 +78,7 @@ fn planned(snapshot: &ClusterSnapshot, targets: &[(&str, u32)]) -> PatchPlan {
         pods: vec![node.name.clone()],
         cause: RemovalCause::Idle,
         idle_ms: 1,
+        finish: rayscaler::model::Finish::default(),
     };
     let decided = |(name, to): &(&str, u32)| {
         let name = rayscaler::model::WorkerGroupName::from(*name);

@@ -134,6 +134,7 @@ pub(super) fn patched() -> Acted {
         pods: vec!["r".into()],
         cause: RemovalCause::Idle,
         idle_ms: 9,
+        finish: rayscaler::model::Finish::default(),
     };
     let answer = |outcome| DrainAnswer {
         group: "g".into(),

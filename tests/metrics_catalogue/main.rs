@@ -79,6 +79,7 @@ counter rayscaler_raylet_calls_total method status
 counter rayscaler_invariant_violations_total id
 counter rayscaler_config_reloads_total result
 counter rayscaler_child_restarts_total cause
+gauge rayscaler_mode mode
 gauge rayscaler_dry_run
 gauge rayscaler_paused
 gauge rayscaler_rbac_missing verb resource

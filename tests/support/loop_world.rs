@@ -115,6 +115,7 @@ impl Act for Hands {
                 message: String::new(),
             }],
             patch: patch.unwrap_or_else(|| done(decision.groups[0].replicas_from, to)),
+            ..Applied::default()
         }
     }
 

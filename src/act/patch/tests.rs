@@ -80,6 +80,7 @@ fn decided(group: &WorkerGroup, to: u32, remove: &[&[&str]]) -> GroupDecision {
         pods: pods(names),
         cause: RemovalCause::Idle,
         idle_ms: 1,
+        finish: crate::model::Finish::default(),
     };
     GroupDecision {
         name: group.name.clone(),

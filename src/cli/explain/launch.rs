@@ -141,7 +141,7 @@ fn pending_form(snapshot: &ClusterSnapshot, request: &ResourceRequest) -> Resour
 fn is_closed(decision: &ScaleDecision) -> bool {
     let mut holds = decision.holds.iter().filter(|hold| hold.group.is_none());
     holds.any(|hold| match hold.code.as_str() {
-        "deleting" | "suspended" | "incomplete" | "head_not_running" => true,
+        "deleting" | "suspended" | "unreadable" | "incomplete" | "head_not_running" => true,
         "stale" => hold.detail.starts_with("GCS "),
         _ => false,
     })

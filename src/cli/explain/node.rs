@@ -129,6 +129,7 @@ fn running(pass: &LastPass, node: &Node) -> (&'static str, String) {
             RemovalCause::AboveMax => "more replicas than maxReplicas allows".to_owned(),
             RemovalCause::AboveTotal => "more nodes than the cap over all groups".to_owned(),
             RemovalCause::Stopped => "the raylets of its replica are gone".to_owned(),
+            RemovalCause::Ordered => "ordered by an annotation of its replica".to_owned(),
         };
         let text = format!(
             "the last decision removes it, {cause}; it came to: {}",

@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     ClusterSnapshot, GangRequest, History, LabelSelector, Labels, Node, NodeStatus, PodName,
-    PodSize, Quantity, RemovalCause, ResourceDemand, ResourceMap, ResourceName, ResourceRequest,
-    ScaleDecision, WorkerGroupName,
+    PodSize, Quantity, ResourceDemand, ResourceMap, ResourceName, ResourceRequest, ScaleDecision,
+    WorkerGroupName,
 };
 
 use super::Violation;
@@ -66,17 +66,17 @@ fn is_exempt(decision: &ScaleDecision) -> bool {
     let closed = [
         "deleting",
         "suspended",
+        "unreadable",
         "incomplete",
         "stale",
         "head_not_running",
     ];
     let mut reasons = decision.groups.iter().flat_map(|group| &group.reasons);
     let mut removals = decision.groups.iter().flat_map(|group| &group.remove);
-    let is_order = |cause| matches!(cause, RemovalCause::AboveMax | RemovalCause::AboveTotal);
     let mut holds = decision.holds.iter();
     holds.any(|hold| closed.contains(&hold.code.as_str()))
-        || reasons.any(|reason| reason.code == "maximum")
-        || removals.any(|removal| is_order(removal.cause))
+        || reasons.any(|reason| matches!(reason.code.as_str(), "maximum" | "ordered"))
+        || removals.any(|removal| removal.cause.takes_work())
 }
 
 /// Resources and selectors, by which requests are told apart.

@@ -14,12 +14,7 @@ use crate::wire::raycluster::RayCluster;
 /// Returns the nodes of a snapshot.
 pub(super) fn join_nodes(input: &JoinInput<'_>, problems: &mut Vec<Problem>) -> Vec<Node> {
     let raylets = Raylets::by_instance(&input.ray.nodes);
-    let cluster = input.raycluster.metadata.name.as_str();
-    let is_ours = |pod: &&PodFacts| {
-        let is_node = matches!(pod.node_type.as_str(), "head" | "worker");
-        is_node && (pod.cluster.is_empty() || pod.cluster == cluster)
-    };
-    let pods: Vec<&PodFacts> = input.pods.iter().copied().filter(is_ours).collect();
+    let pods = own_pods(input);
     let listed = Listed::of(input.raycluster, &pods);
     let hosts = replicas::HostCounts::of(input.raycluster);
     let mut nodes = Vec::with_capacity(pods.len());
@@ -56,6 +51,16 @@ pub(super) fn join_nodes(input: &JoinInput<'_>, problems: &mut Vec<Problem>) -> 
     let lost = lost.filter(|node| !names.contains(node.instance_id.as_str()));
     nodes.extend(lost.map(lost_node));
     nodes
+}
+
+/// Returns the pods of this cluster's head and workers.
+pub(super) fn own_pods<'a>(input: &JoinInput<'a>) -> Vec<&'a PodFacts> {
+    let cluster = input.raycluster.metadata.name.as_str();
+    let is_ours = |pod: &&PodFacts| {
+        let is_node = matches!(pod.node_type.as_str(), "head" | "worker");
+        is_node && (pod.cluster.is_empty() || pod.cluster == cluster)
+    };
+    input.pods.iter().copied().filter(is_ours).collect()
 }
 
 /// Holds the raylets that have called themselves by one pod's name.

@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::{
     ContainerState, LABEL_CLUSTER, LABEL_GROUP, LABEL_HOST_INDEX, LABEL_NODE_TYPE,
-    LABEL_REPLICA_INDEX, LABEL_REPLICA_NAME, LABEL_REPLICA_NAME_TPU, PodFacts, PodObject, PodPhase,
-    RayContainer,
+    LABEL_REPLICA_INDEX, LABEL_REPLICA_NAME, LABEL_REPLICA_NAME_TPU, PodAsks, PodFacts, PodObject,
+    PodPhase, RayContainer,
 };
 
 #[derive(Deserialize)]
@@ -26,8 +26,18 @@ struct RawMetadata {
     uid: Option<String>,
     resource_version: Option<String>,
     labels: Option<BTreeMap<String, String>>,
+    annotations: Option<RawAnnotations>,
     creation_timestamp: Option<Time>,
     deletion_timestamp: Option<Time>,
+}
+
+/// The annotations that ask something of us; the names are `ANNOTATION_DRAIN` and `ANNOTATION_PROTECT`.
+#[derive(Deserialize)]
+struct RawAnnotations {
+    #[serde(rename = "rayscaler.io/drain")]
+    drain: Option<String>,
+    #[serde(rename = "rayscaler.io/protect")]
+    protect: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -128,7 +138,24 @@ fn fill_metadata(facts: &mut PodFacts, raw: RawMetadata) {
     facts.host_index = text(LABEL_HOST_INDEX).and_then(|index| index.parse().ok());
     facts.created_at_ms = raw.creation_timestamp.map(millis);
     facts.deletion_at_ms = raw.deletion_timestamp.map(millis);
+    facts.asks = raw.annotations.and_then(asks);
 }
+
+fn asks(raw: RawAnnotations) -> Option<Box<PodAsks>> {
+    let RawAnnotations { drain, protect } = raw;
+    if drain.is_none() && protect.is_none() {
+        return None;
+    }
+    let moment = protect.as_deref().map(str::trim);
+    let until = moment.and_then(|text| Time::deserialize(StrDeserializer::new(text)).ok());
+    Some(Box::new(PodAsks {
+        drain,
+        protect,
+        protect_until_ms: until.map(millis),
+    }))
+}
+
+type StrDeserializer<'a> = serde::de::value::StrDeserializer<'a, serde::de::value::Error>;
 
 /// Fills what the spec says and returns the name of the Ray container.
 fn fill_spec(facts: &mut PodFacts, raw: RawSpec) -> String {

@@ -214,13 +214,15 @@ impl Cluster {
         self.decide_with(&Engine::default())
     }
 
+    /// What is idle has been found so once before.
     pub fn decide_with(&self, engine: &Engine) -> ScaleDecision {
         let mut snapshot = self.snapshot.clone();
         snapshot.sort();
-        let decision = engine.decide(&snapshot, &self.history, self.now);
-        let broken = invariants::check(&snapshot, &self.history, &decision);
+        let history = seen_before(engine, &snapshot, (&self.history, self.now));
+        let decision = engine.decide(&snapshot, &history, self.now);
+        let broken = invariants::check(&snapshot, &history, &decision);
         assert_eq!(broken, [], "{decision:#?}");
-        let again = engine.decide(&apply(&snapshot, &decision), &self.history, self.now);
+        let again = engine.decide(&apply(&snapshot, &decision), &history, self.now);
         assert!(!again.is_change(), "I4: {decision:#?}\nthen {again:#?}");
         decision
     }
@@ -252,6 +254,19 @@ impl Cluster {
         }
         self.snapshot.sort();
     }
+}
+
+/// Returns what is remembered when the reply before this one was the same: idle replicas go only
+/// when two replies agree.
+pub fn seen_before(
+    engine: &Engine,
+    snapshot: &ClusterSnapshot,
+    (history, now): (&History, Timestamp),
+) -> History {
+    let first = engine.decide(snapshot, history, now);
+    let mut history = history.clone();
+    history.assume_seen_before(&first);
+    history
 }
 
 /// Returns a placement group.

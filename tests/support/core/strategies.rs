@@ -4,12 +4,13 @@
 use proptest::collection::vec;
 use proptest::option::weighted;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
+use rayscaler::engine::Engine;
 use rayscaler::model::{
-    LabelConstraint, LabelOperator, LabelSelector, Node, NodeStatus, PlacementStrategy,
-    ReplicaBounds, ReplicaName, ResourceMap, SkippedGroup, UpscalingMode, WorkerGroup,
+    LabelConstraint, LabelOperator, LabelSelector, Node, NodeKind, NodeStatus, PlacementStrategy,
+    Protection, ReplicaBounds, ReplicaName, ResourceMap, SkippedGroup, UpscalingMode, WorkerGroup,
 };
 
-use super::builders::{Cluster, gang, group, labels, resources, running, tasks};
+use super::builders::{Cluster, gang, group, labels, resources, running, seen_before, tasks};
 
 const TOTALS: [&str; 7] = [
     "CPU=1",
@@ -255,38 +256,80 @@ pub fn clusters() -> impl Strategy<Value = Cluster> {
     let gangs = vec((strategy(), vec((shape(), 1..4_u64), 1..3)), 0..4);
     let constraint = vec((shape(), 1..6_u64), 0..3);
     let flags = (any::<bool>(), 0..30_u8, weighted(0.5, 0..90_000_u64));
-    (vec(group_plan(), 0..4), demand, gangs, constraint, flags).prop_map(
-        |(plans, demand, gangs, constraint, (is_conservative, odd, timeout))| {
-            let mut cluster = Cluster::default();
-            let head = cluster.node_mut("head");
-            head.total = resources("CPU=2 memory=4e9");
-            head.available = resources("CPU=1 memory=4e9");
-            for (at, plan) in plans.iter().enumerate() {
-                plan.add_to(&mut cluster, &format!("g{at}"));
-            }
-            for (shape, count, selectors) in demand {
-                let mut demand = tasks(shape, count);
-                demand.request.selectors = selectors;
-                cluster.snapshot.demands.push(demand);
-            }
-            for (at, (strategy, shapes)) in gangs.iter().enumerate() {
-                cluster
-                    .snapshot
-                    .gangs
-                    .push(gang(&format!("pg{at}"), *strategy, shapes));
-            }
-            for (shape, count) in constraint {
-                cluster = cluster.constraint(shape, count);
-            }
-            if is_conservative {
-                cluster.snapshot.upscaling_mode = UpscalingMode::Conservative;
-            }
-            cluster.snapshot.idle_timeout_ms = timeout;
-            make_odd(&mut cluster, odd);
-            cluster.snapshot.sort();
-            cluster
-        },
+    let orders = (vec((0..12_usize, 0..4_u8), 0..4), weighted(0.8, Just(())));
+    (
+        vec(group_plan(), 0..4),
+        demand,
+        gangs,
+        constraint,
+        flags,
+        orders,
     )
+        .prop_map(
+            |(
+                plans,
+                demand,
+                gangs,
+                constraint,
+                (is_conservative, odd, timeout),
+                (orders, seen),
+            )| {
+                let mut cluster = Cluster::default();
+                let head = cluster.node_mut("head");
+                head.total = resources("CPU=2 memory=4e9");
+                head.available = resources("CPU=1 memory=4e9");
+                for (at, plan) in plans.iter().enumerate() {
+                    plan.add_to(&mut cluster, &format!("g{at}"));
+                }
+                for (shape, count, selectors) in demand {
+                    let mut demand = tasks(shape, count);
+                    demand.request.selectors = selectors;
+                    cluster.snapshot.demands.push(demand);
+                }
+                for (at, (strategy, shapes)) in gangs.iter().enumerate() {
+                    cluster
+                        .snapshot
+                        .gangs
+                        .push(gang(&format!("pg{at}"), *strategy, shapes));
+                }
+                for (shape, count) in constraint {
+                    cluster = cluster.constraint(shape, count);
+                }
+                if is_conservative {
+                    cluster.snapshot.upscaling_mode = UpscalingMode::Conservative;
+                }
+                cluster.snapshot.idle_timeout_ms = timeout;
+                make_odd(&mut cluster, odd);
+                order(&mut cluster, &orders);
+                cluster.snapshot.sort();
+                if seen.is_some() {
+                    let engine = Engine::default();
+                    let known = (&cluster.history, cluster.now);
+                    cluster.history = seen_before(&engine, &cluster.snapshot, known);
+                }
+                cluster
+            },
+        )
+}
+
+/// Has users ask something of single pods.
+fn order(cluster: &mut Cluster, orders: &[(usize, u8)]) {
+    for (at, what) in orders {
+        let Some(node) = cluster.snapshot.nodes.get(*at) else {
+            continue;
+        };
+        if node.kind == NodeKind::Head {
+            continue;
+        }
+        let (pod, orders) = (node.name.clone(), &mut cluster.snapshot.orders);
+        let until = |at| Protection::Until(at);
+        match what {
+            0 => drop(orders.drain.insert(pod, Some(7_000))),
+            1 => drop(orders.protect.insert(pod, Protection::ForGood)),
+            2 => drop(orders.protect.insert(pod, until(cluster.now.plus_ms(1)))),
+            _ => drop(orders.protect.insert(pod, until(cluster.now))),
+        }
+    }
 }
 
 /// Breaks one thing now and then.
