@@ -367,11 +367,14 @@ fn the_policies_are_listed_in_the_order_of_the_chain() {
         shown.starts_with("settle   group_priority      prefer groups with a higher priority\n")
     );
     let json: serde_json::Value = serde_json::from_str(&success(&["policies", "--json"])).unwrap();
-    let idle = &json.as_array().unwrap()[names.len() - 1];
+    let last = &json.as_array().unwrap()[names.len() - 1];
     assert_eq!(
-        (&idle["name"], &idle["stage"]),
-        (&"idle".into(), &"shape".into())
+        (&last["name"], &last["stage"]),
+        (&"blast_radius".into(), &"guard".into())
     );
+    let mut all = json.as_array().unwrap().iter();
+    let idle = all.find(|policy| policy["name"] == "idle").unwrap();
+    assert_eq!(idle["stage"], "shape");
     assert_eq!(idle["settings"]["timeout"], "1m");
     assert!(idle["schema"]["properties"]["timeout"].is_object());
 }

@@ -286,6 +286,20 @@ async fn what_is_not_known_to_be_alive_is_not_drained() {
         .await;
     assert_eq!(drained.may_go, names(&["w"]));
     assert!(drained.accepted.is_empty());
+    // There is nobody to ask before a raylet has registered, and after that it must be asked.
+    for cause in [RemovalCause::Withdrawn, RemovalCause::Stuck] {
+        let decision = removal("w", &["w"], cause);
+        let snapshot = world.snapshot(vec![node(&worker, "w", 0)]);
+        let drained = world.drainer.drain(&snapshot, &decision).await;
+        assert_eq!(codes(&drained.refused), [("w", "has_registered")]);
+        assert!(drained.may_go.is_empty());
+        let mut starting = node(&worker, "w", 0);
+        starting.status = NodeStatus::Starting;
+        let snapshot = world.snapshot(vec![starting]);
+        let drained = world.drainer.drain(&snapshot, &decision).await;
+        assert_eq!(drained.may_go, names(&["w"]));
+        assert!(drained.accepted.is_empty());
+    }
     let status = world.wire_status(&worker).await;
     assert!(
         matches!(status, WireStatus::Idle | WireStatus::Running),

@@ -9,7 +9,7 @@ use proptest::test_runner::Config;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use rayscaler::engine::invariants::Again;
 use rayscaler::engine::{ChainEntry, Engine, Profile, apply, invariants};
-use rayscaler::model::{Quantity, ResourceMap, ScaleDecision};
+use rayscaler::model::{History, Input, Quantity, ResourceMap, ScaleDecision, ScaleEvent};
 use rayscaler::placement::Caps;
 use rayscaler::policy::{PolicyContext, Registry, policies};
 use serde_json::json;
@@ -48,6 +48,118 @@ fn without_positions(mut decision: ScaleDecision) -> ScaleDecision {
         unserved.position = 0;
     }
     decision
+}
+
+/// How fast groups may change and have changed, as choices.
+#[derive(Debug, Clone)]
+struct Pace {
+    up: (u32, u32),
+    down: (u32, u32),
+    share: (u32, u32),
+    turns: u32,
+    attempts: u32,
+    windows: (&'static str, &'static str),
+    nodes_max: u64,
+    past: Vec<(u32, u32, u64)>,
+    failed: u32,
+    is_slow: bool,
+}
+
+fn pace() -> impl Strategy<Value = Pace> {
+    let pair = || (1..6_u32, 1..120_u32);
+    let past = proptest::collection::vec((0..5_u32, 0..5_u32, 0..120_000_u64), 0..6);
+    let rest = (0..3_u32, 1..4_u32, 2..20_u64, 0..4_u32, any::<bool>());
+    (pair(), pair(), pair(), past, rest).prop_map(
+        |(up, down, share, past, (turns, attempts, nodes_max, failed, is_slow))| Pace {
+            up,
+            down,
+            share,
+            turns,
+            attempts,
+            windows: if is_slow { ("0s", "1m") } else { ("1m", "0s") },
+            nodes_max,
+            past,
+            failed,
+            is_slow,
+        },
+    )
+}
+
+impl Pace {
+    fn engine(&self) -> Engine {
+        let rates = |(nodes, percent): (u32, u32), select: &str| {
+            json!({"select": select, "policies": [
+                {"type": "nodes", "value": nodes, "period": "1m"},
+                {"type": "percent", "value": percent, "period": "30s"}]})
+        };
+        let share = json!({"nodes": self.share.0, "percent": self.share.1});
+        let settings = [
+            (
+                "rate_up",
+                json!({"each": rates(self.up, "max"), "all": rates(self.down, "max")}),
+            ),
+            (
+                "rate_down",
+                json!({"each": rates(self.down, "min"), "all": rates(self.up, "max")}),
+            ),
+            (
+                "blast_radius",
+                json!({"each": share, "all": share, "window": "1m"}),
+            ),
+            (
+                "runaway",
+                json!({"turns": self.turns, "vain_each": self.nodes_max}),
+            ),
+            (
+                "stabilization",
+                json!({"up": self.windows.0, "down": self.windows.1}),
+            ),
+            ("maximum", json!({"nodes_max": self.nodes_max})),
+            (
+                "recycle",
+                json!({"attempts": self.attempts, "pause": "20s", "unregistered_after": "1m"}),
+            ),
+            (
+                "pending_idle",
+                json!({"timeout": "5s", "ours_only": self.is_slow}),
+            ),
+        ];
+        let mut chain = ChainEntry::defaults();
+        for (name, value) in settings {
+            chain
+                .iter_mut()
+                .find(|entry| entry.name == name)
+                .unwrap()
+                .settings = value;
+        }
+        Engine::new(&chain, &Registry::default()).unwrap()
+    }
+
+    /// Returns what is remembered: changes lately, pods on their way for long, starts that failed.
+    fn history(&self, cluster: &Cluster) -> History {
+        let mut history = cluster.history.clone();
+        let began = cluster
+            .now
+            .minus_ms(if self.is_slow { 90_000 } else { 1_000 });
+        history.absorb(&Input::Observed(&cluster.snapshot), began);
+        let mut past = self.past.clone();
+        past.sort_by_key(|(_, _, ago)| std::cmp::Reverse(*ago));
+        for (group, (launched, removed, ago)) in cluster.snapshot.groups.iter().cycle().zip(past) {
+            let event = ScaleEvent {
+                launched,
+                removed,
+                named: removed,
+                ..ScaleEvent::default()
+            };
+            let at = cluster.now.minus_ms(ago);
+            history.absorb(&Input::Paced(&group.name, event), at);
+        }
+        if let Some(group) = cluster.snapshot.groups.first() {
+            (0..self.failed).for_each(|_| history.absorb(&Input::GaveUp(&group.name), began));
+        }
+        history.absorb(&Input::Observed(&cluster.snapshot), cluster.now);
+        history
+    }
 }
 
 proptest! {
@@ -190,6 +302,21 @@ proptest! {
         let engine = Engine::new(&chain, &Registry::default()).unwrap();
         let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
         prop_assert_eq!(invariants::check(&cluster.snapshot, &cluster.history, &decision), []);
+    }
+
+    /// Limits on the pace of groups, and pods that do not come up, break no rule either.
+    #[test]
+    fn any_pace_keeps_the_invariants(cluster in clusters(), pace in pace()) {
+        let engine = pace.engine();
+        let history = pace.history(&cluster);
+        let decision = engine.decide(&cluster.snapshot, &history, cluster.now);
+        prop_assert_eq!(invariants::check(&cluster.snapshot, &history, &decision), []);
+        if let Some(at) = decision.next_check_at {
+            prop_assert!(at > cluster.now);
+        }
+        let after = apply(&cluster.snapshot, &decision);
+        let again = engine.decide(&after, &history, cluster.now);
+        prop_assert!(!again.is_change(), "first {:#?}\nthen {:#?}", decision.groups, again.groups);
     }
 
     /// Everything asked for is served or reported, and every idle node goes or is explained.

@@ -65,10 +65,10 @@ fn terminations(world: &World, decision: &ScaleDecision) -> Vec<Value> {
     for group in &decision.groups {
         for removal in &group.remove {
             let cause = match removal.cause {
-                RemovalCause::Idle => "IDLE",
+                RemovalCause::Idle | RemovalCause::Withdrawn => "IDLE",
                 RemovalCause::AboveMax => "MAX_NUM_NODE_PER_TYPE",
                 RemovalCause::AboveTotal => "MAX_NUM_NODES",
-                RemovalCause::Stopped | RemovalCause::Ordered => continue,
+                RemovalCause::Stopped | RemovalCause::Ordered | RemovalCause::Stuck => continue,
             };
             for row in removal.pods.iter().filter_map(|pod| world.rows.get(pod)) {
                 found.push((

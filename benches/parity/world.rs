@@ -67,7 +67,10 @@ pub(crate) fn engine(case: &Case) -> Engine {
     let settings = [
         ("maximum", json!({"nodes_max": workers_max})),
         ("group_availability", json!({"fixed": fixed})),
-        ("pending_idle", json!({"timeout": pending_idle})),
+        (
+            "pending_idle",
+            json!({"timeout": pending_idle, "ours_only": false}),
+        ),
         ("idle", json!({"timeout": FOR_EVER})),
     ];
     let mut chain = Profile::Ray.chain();

@@ -39,7 +39,7 @@ pub struct DrainSettings {
 pub struct Refusal {
     /// The pod.
     pub pod: PodName,
-    /// A stable word: `busy_now`, `refused`, `no_answer`, `stale`, `not_running`.
+    /// A stable word: `busy_now`, `refused`, `no_answer`, `stale`, `not_running`, `has_registered`.
     pub code: &'static str,
     /// What Ray said.
     pub message: String,
@@ -140,14 +140,20 @@ impl Drainer {
             RemovalCause::AboveMax | RemovalCause::AboveTotal | RemovalCause::Ordered => {
                 self.preempt(removal, &hosts).await
             }
+            RemovalCause::Withdrawn | RemovalCause::Stuck => {
+                let registered = hosts
+                    .iter()
+                    .find(|host| host.status != NodeStatus::Starting);
+                match registered {
+                    Some(host) => refused(&host.name, "has_registered", String::new()),
+                    None => permitted(removal),
+                }
+            }
             RemovalCause::Stopped => {
                 let running = hosts.iter().find(|host| host.status == NodeStatus::Running);
                 match running {
                     Some(host) => refused(&host.name, "not_stopped", String::new()),
-                    None => Drained {
-                        may_go: removal.pods.iter().cloned().collect(),
-                        ..Drained::default()
-                    },
+                    None => permitted(removal),
                 }
             }
         }
@@ -338,6 +344,14 @@ fn is_drainable(host: &Node) -> bool {
         NodeStatus::Running => host.node_id.is_some(),
         NodeStatus::Draining | NodeStatus::Stopped => true,
         _ => false,
+    }
+}
+
+/// Lets a replica go of which no raylet is there to be asked.
+fn permitted(removal: &ReplicaRemoval) -> Drained {
+    Drained {
+        may_go: removal.pods.iter().cloned().collect(),
+        ..Drained::default()
     }
 }
 

@@ -13,6 +13,10 @@ pub(super) fn kept_idle(code: &str) -> &'static str {
         "seen_once" => " (it goes if the next reply of the GCS agrees)",
         "protected" => " (annotation rayscaler.io/protect of its replica)",
         "drain_refused" => " (its raylet refused to drain: work has come)",
+        "blast_radius" => " (enough has been removed within the last minute)",
+        "rate_down" => " (the group shrinks no faster than its rate policies allow)",
+        "stabilization" => " (the group was to be larger a moment ago)",
+        "runaway" => " (its group is frozen: it has changed too much in too short a time)",
         "stale" => " (a source is too old to remove anything)",
         "replaces_lost" => " (work of a lost node is about to move there)",
         "group_unknown" => " (its group cannot be scaled)",
@@ -30,6 +34,13 @@ pub(super) fn unserved(code: &str) -> &'static str {
         "nodes_busy" => "only nodes that are busy could serve it, and no group",
         "growth_slice" => "pods are asked for in slices, as fast as they appear",
         "upscaling_mode" => "groups grow step by step (upscalingMode: Conservative)",
+        "rate_up" => "groups grow no faster than their rate policies allow",
+        "fair_share" => "the cap over all groups is short, and other groups have a share of it",
+        "stabilization" => "the demand has not lasted for long enough",
+        "group_open" => "the pods of the groups that could serve it do not come up",
+        "runaway" => {
+            "the groups that could serve it are frozen: they have changed too much in too short a time"
+        }
         "group_skipped" => "the group it may be made for cannot be scaled",
         _ => "",
     }

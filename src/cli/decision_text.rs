@@ -107,6 +107,8 @@ fn print_group(group: &GroupDecision, out: &mut dyn Write) -> io::Result<()> {
             RemovalCause::AboveTotal => "above the cap over all groups".to_owned(),
             RemovalCause::Stopped => "its raylets are gone".to_owned(),
             RemovalCause::Ordered => "ordered by annotation".to_owned(),
+            RemovalCause::Withdrawn => "not needed any more".to_owned(),
+            RemovalCause::Stuck => "does not come up".to_owned(),
         };
         writeln!(out, "  remove replica `{replica}`, {why}: {}", names(pods))?;
     }

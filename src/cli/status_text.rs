@@ -274,6 +274,8 @@ fn group_change(group: &GroupChange) -> Vec<String> {
             RemovalCause::AboveTotal => "above the cap over all groups",
             RemovalCause::Stopped => "as their raylets are gone",
             RemovalCause::Ordered => "ordered by annotation",
+            RemovalCause::Withdrawn => "as nothing needs them any more",
+            RemovalCause::Stuck => "as they do not come up",
         };
         let count = removed.replicas;
         let noun = if count == 1 { "replica" } else { "replicas" };

@@ -218,6 +218,12 @@ impl Check<'_> {
         self.expect("I7", is_ordered || !is_order, || {
             format!("nobody has ordered {pod} away")
         });
+        let is_unregistered =
+            matches!(removal.cause, RemovalCause::Withdrawn | RemovalCause::Stuck);
+        let has_registered = node.status == NodeStatus::Running;
+        self.expect("I7", !(is_unregistered && has_registered), || {
+            format!("{pod} has registered")
+        });
     }
 
     /// Returns whether a pod is protected for longer than anybody may decide on this snapshot.
@@ -322,11 +328,13 @@ impl Check<'_> {
 
     fn served(&mut self, history: &History, decision: &ScaleDecision) {
         let all = || decision.groups.iter().flat_map(|group| &group.remove);
-        let has_idle = all().any(|removal| removal.cause == RemovalCause::Idle);
+        let is_for_want = |cause| matches!(cause, RemovalCause::Idle | RemovalCause::Withdrawn);
+        let has_idle = all().any(|removal| is_for_want(removal.cause));
+        // What does not come up was counted as serving, and serves nothing.
         let is_order = all().any(|removal| {
             matches!(
                 removal.cause,
-                RemovalCause::AboveMax | RemovalCause::Ordered
+                RemovalCause::AboveMax | RemovalCause::Ordered | RemovalCause::Stuck
             )
         });
         let is_lowered = decision

@@ -277,7 +277,7 @@ mod tests {
         let names: Vec<&str> = engine.chain().collect();
         assert_eq!(names.len(), policies().count());
         assert_eq!(names.first(), Some(&"group_priority"));
-        assert_eq!(names.last(), Some(&"idle"));
+        assert_eq!(names.last(), Some(&"blast_radius"));
     }
 
     #[test]

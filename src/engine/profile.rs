@@ -8,6 +8,20 @@ use crate::placement::Corrections;
 
 use super::ChainEntry;
 
+/// Policies for which Ray has nothing.
+const NOT_IN_RAY: [&str; 10] = [
+    "running_first",
+    "stopped",
+    "recycle",
+    "rate_up",
+    "runaway",
+    "fair_share",
+    "growth_slices",
+    "stabilization",
+    "rate_down",
+    "blast_radius",
+];
+
 /// Says how close decisions keep to those of Ray's own scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -35,8 +49,8 @@ impl Profile {
             Self::Default => {}
             Self::Ray => {
                 set("gpu_sparing", json!({"resources": ["GPU"]}));
-                let own = ["running_first", "stopped", "growth_slices"];
-                chain.retain(|entry| !own.contains(&entry.name.as_str()));
+                set("pending_idle", json!({"timeout": null, "ours_only": false}));
+                chain.retain(|entry| !NOT_IN_RAY.contains(&entry.name.as_str()));
             }
             Self::Best => {
                 set("packing", json!({"scoring": "price"}));

@@ -55,8 +55,9 @@ pub(super) fn settle(
 /// chosen again, in the same order, when the new nodes are all that is on its way.
 pub(super) fn is_stable(decision: &ScaleDecision) -> bool {
     let reasons = decision.groups.iter().flat_map(|group| &group.reasons);
-    let is_kept =
-        |reason: &Reason| ["idle_timeout", "pending_idle", "tasks"].contains(&reason.code.as_str());
+    let is_kept = |reason: &Reason| {
+        ["idle_timeout", "pending_idle", "tasks", "blast_radius"].contains(&reason.code.as_str())
+    };
     !decision.is_change() || (decision.unserved.is_empty() && reasons.into_iter().all(is_kept))
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Departure, PodName, ReplicaName, ResizeRequest, ResourceRequest, ScalingMode, Timestamp,
-    WorkerGroupName,
+    Departure, PodName, Recommendation, ReplicaName, ResizeRequest, ResourceRequest, ScalingMode,
+    Timestamp, WorkerGroupName,
 };
 
 /// Says why a number changed; reasons of a group chain from `replicas_from` to `replicas_to`.
@@ -40,6 +40,10 @@ pub enum RemovalCause {
     Stopped,
     /// A user's order, by annotation of a pod: told to drain, not asked.
     Ordered,
+    /// No raylet of it has registered and nothing needs it any more: nothing to drain yet.
+    Withdrawn,
+    /// Its pods do not come up: nothing to drain, and another one may do better.
+    Stuck,
 }
 
 impl RemovalCause {
@@ -209,6 +213,11 @@ pub struct ScaleDecision {
     /// Pods that go by somebody else's hand, whose nodes are to be told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drains: Vec<PodName>,
+    /// What groups were to become lately.
+    ///
+    /// Shape: per group, the oldest first; empty unless the policy `stabilization` has a window.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub recommended: BTreeMap<WorkerGroupName, Vec<Recommendation>>,
     /// What is left alone on purpose.
     pub holds: Vec<Hold>,
     /// Placement steps that were made.

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ClusterSnapshot, Departure, DepartureKind, Intent, NodeId, NodeKind, NodeStatus, NodeTemplate,
-    OperatorWaits, PodName, Problem, ResourceMap, ScaleDecision, Timestamp, WorkerGroupName,
+    OperatorWaits, Pace, PodName, Problem, ResourceMap, ScaleDecision, ScaleEvent, Starts,
+    Timestamp, WorkerGroupName,
 };
 
 pub use orders::Followed;
@@ -51,6 +52,10 @@ pub enum Input<'a> {
     },
     /// The RayCluster was patched: the pod now stands in `workersToDelete`.
     Named(&'a PodName),
+    /// The same patch in detail; the moments in it mean nothing.
+    Paced(&'a WorkerGroupName, ScaleEvent),
+    /// Replicas of a group were named because they do not come up.
+    GaveUp(&'a WorkerGroupName),
     /// A decision was made.
     Decided(&'a ScaleDecision),
     /// An earlier sidecar left word of what it knew.
@@ -120,6 +125,12 @@ pub struct History {
     /// When Ray was last told that a node is about to go.
     #[serde(default)]
     pub leaving_told_at: BTreeMap<NodeId, Timestamp>,
+    /// How fast groups have been changed lately.
+    #[serde(default)]
+    pub pace: Pace,
+    /// Nodes on their way, and groups whose nodes do not come.
+    #[serde(default)]
+    pub starts: Starts,
     /// When the GCS was last found to be another cluster.
     pub gcs_replaced_at: Option<Timestamp>,
     /// Pods whose replica the last decision found idle for long enough, and the GCS's reply that
@@ -175,6 +186,8 @@ impl History {
             Input::ToldToGo { pod, by } => {
                 self.finish_by.entry((*pod).clone()).or_insert(*by);
             }
+            Input::Paced(group, change) => self.pace.record(group, *change, at),
+            Input::GaveUp(group) => self.starts.record_failure(group, at),
             Input::Restored(intent) => intent.restore_to(self, at),
             Input::Told(departure) => {
                 let told_at = match departure.kind {
@@ -199,6 +212,9 @@ impl History {
                     replicas_seen: std::mem::take(&mut self.replicas_seen),
                     finish_by: std::mem::take(&mut self.finish_by),
                     recovery: std::mem::take(&mut self.recovery),
+                    // These are about pods and our own patches.
+                    pace: std::mem::take(&mut self.pace),
+                    starts: std::mem::take(&mut self.starts),
                     ..Self::default()
                 };
                 self.recover(at);
@@ -260,6 +276,7 @@ impl History {
 
     fn decided(&mut self, decision: &ScaleDecision, at: Timestamp) {
         self.unneeded_since.clone_from(&decision.unneeded_since);
+        self.pace.recommended.clone_from(&decision.recommended);
         self.removable.clone_from(&decision.removable);
         if self.recovery.mode.map(|(mode, _)| mode) != Some(decision.mode) {
             self.recovery.mode = Some((decision.mode, at));
@@ -328,6 +345,8 @@ impl History {
         });
         self.learn(snapshot);
         self.observe_starts(snapshot, at);
+        self.pace.observe(snapshot, at);
+        self.starts.observe(snapshot, at);
         let is_known = |name: &WorkerGroupName| snapshot.group(name).is_some();
         self.scaled_up_at.retain(|name, _| is_known(name));
         self.scaled_down_at.retain(|name, _| is_known(name));

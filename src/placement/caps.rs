@@ -25,7 +25,7 @@ impl Caps {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Usage {
     pub(super) caps: Caps,
-    nodes: u128,
+    pub(super) nodes: u128,
     resources: BTreeMap<ResourceName, i128>,
 }
 

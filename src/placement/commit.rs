@@ -243,6 +243,38 @@ impl Pool {
         }
     }
 
+    /// Says why the room of a group is less than its maximum leaves.
+    pub(crate) fn set_limited(&mut self, group: usize, why: (&'static str, String)) {
+        self.explained.clear();
+        if let Some(template) = self.templates.get_mut(group) {
+            template.limited = Some(why);
+        }
+    }
+
+    /// Lets all groups together grow by at most so many nodes, if the caps do not allow less.
+    pub(crate) fn cap_growth(&mut self, nodes: u64, code: &'static str) {
+        let mut caps = self
+            .usage
+            .as_ref()
+            .map_or_else(Caps::default, |it| it.caps.clone());
+        if caps.nodes_max.is_none() {
+            // Counted only where there are caps.
+            self.set_caps(Caps {
+                nodes_max: Some(u64::MAX),
+                ..caps.clone()
+            });
+        }
+        let have = self.usage.as_ref().map_or(0, |usage| usage.nodes);
+        let most = u64::try_from(have)
+            .unwrap_or(u64::MAX)
+            .saturating_add(nodes);
+        if most < caps.nodes_max.unwrap_or(u64::MAX) {
+            caps.nodes_max = Some(most);
+            self.cap_code = code;
+        }
+        self.set_caps(caps);
+    }
+
     /// Returns how many replicas a group may still grow by.
     #[must_use]
     pub fn room(&self, group: usize) -> u64 {

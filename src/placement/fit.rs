@@ -14,7 +14,8 @@ const GROUPS_EXPLAINED: usize = 8;
 /// Says why requests that found no place found none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoFit {
-    /// A stable word: `infeasible`, `at_maximum`, `at_total_cap`, `not_together`, `nodes_busy`.
+    /// A stable word: `infeasible`, `at_maximum`, `at_total_cap`, `not_together`, `nodes_busy`, or that
+    /// of a limit on growth, such as `rate_up`.
     pub code: &'static str,
     /// Group by group, in one line.
     pub detail: String,
@@ -73,6 +74,8 @@ impl Pool {
             }
         }
         let mut code = "infeasible";
+        // Only time lifts a limit, so that it says most.
+        let mut limit = None;
         let mut details = Vec::new();
         for (index, template) in self.templates.iter().enumerate() {
             let outfits = || {
@@ -90,13 +93,17 @@ impl Pool {
                 let lacks = outfits().next().filter(|_| index < GROUPS_EXPLAINED);
                 lacks.map_or_else(String::new, |outfit| lacks_of(outfit, request, shape))
             } else if template.room <= launched.get(&index).copied().unwrap_or(0) {
-                code = "at_maximum";
-                at_maximum(template)
+                let limited = template.limited.as_ref();
+                if limited.is_none() {
+                    code = "at_maximum";
+                }
+                limit = limit.or(limited.map(|(code, _)| *code));
+                limited.map_or_else(|| at_maximum(template), |(_, detail)| detail.clone())
             } else if is_capped() {
                 code = if code == "at_maximum" {
                     code
                 } else {
-                    "at_total_cap"
+                    self.cap_code
                 };
                 "at the cap over all groups".to_owned()
             } else {
@@ -111,6 +118,7 @@ impl Pool {
                 details.push(format!("{}: {reason}", template.name));
             }
         }
+        code = limit.unwrap_or(code);
         if code == "infeasible" && self.could_ever_fit(request) {
             code = "nodes_busy";
             details.push("a node that is there: busy".to_owned());

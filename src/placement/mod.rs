@@ -46,6 +46,7 @@ mod replicas;
 mod resize;
 mod score;
 mod shape;
+mod shares;
 mod state;
 mod victims;
 mod view;

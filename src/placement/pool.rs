@@ -87,6 +87,8 @@ pub struct Template {
     pub hosts: u64,
     pub(super) priority: i64,
     pub(super) room: u64,
+    /// Why the room is less than the maximum leaves: a stable word, and more.
+    pub(super) limited: Option<(&'static str, String)>,
     /// Classes of its hosts, and how many of each.
     pub(super) kinds: Vec<(u32, u64)>,
     /// The same as placing may count on: resized to the most they may have.
@@ -107,6 +109,8 @@ pub struct Pool {
     pub(super) shapes: Shapes,
     pub(super) asked: Asked,
     pub(super) templates: Vec<Template>,
+    /// The word for demand that the caps keep from being served.
+    pub(super) cap_code: &'static str,
     /// Counted only where there are caps.
     pub(super) usage: Option<Usage>,
     /// Nodes that are no capacity and still count against the caps: position and group.
@@ -165,6 +169,7 @@ impl Pool {
             shapes: carry.shapes,
             asked: carry.asked,
             templates: Vec::new(),
+            cap_code: "at_total_cap",
             usage: None,
             outside: BTreeMap::new(),
             running: BTreeSet::new(),
@@ -247,6 +252,7 @@ impl Pool {
             hosts,
             priority: group.priority,
             room: 0,
+            limited: None,
             kinds,
             launch,
             totals,

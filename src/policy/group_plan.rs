@@ -24,6 +24,10 @@ pub struct GroupPlan {
     pub(super) removals: Vec<ReplicaRemoval>,
     pub(super) removed: BTreeSet<ReplicaName>,
     pub(super) reasons: Vec<Reason>,
+    /// Never more than this in this decision, but for a minimum.
+    pub(super) ceiling: Option<u32>,
+    /// Why the group is left as it is.
+    pub(super) frozen: Option<&'static str>,
 }
 
 impl GroupPlan {
@@ -39,6 +43,8 @@ impl GroupPlan {
             removals: Vec::new(),
             removed: BTreeSet::new(),
             reasons: Vec::new(),
+            ceiling: None,
+            frozen: None,
         };
         // What somebody named without lowering the number has been taken off already.
         let followed = census.followed.min(group.replicas);

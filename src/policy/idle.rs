@@ -114,8 +114,12 @@ impl Idle {
                 if plan.release(ctx, &group.name, release) {
                     return;
                 }
+                let code = match plan.frozen(&group.name) {
+                    Some(code) => code,
+                    None => plan.stay_code(ctx, replica),
+                };
                 Stay {
-                    code: plan.stay_code(ctx, replica).to_owned(),
+                    code: code.to_owned(),
                     until: None,
                 }
             }

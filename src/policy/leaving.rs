@@ -36,6 +36,10 @@ impl Plan {
         let Some(group) = self.groups.get(at) else {
             return false;
         };
+        let is_order = !matches!(removal.cause, RemovalCause::Idle | RemovalCause::Withdrawn);
+        if group.frozen.is_some() && !is_order {
+            return false;
+        }
         let Some(replica) = group.staying_replica(removal.replica).cloned() else {
             return false;
         };

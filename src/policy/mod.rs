@@ -11,9 +11,11 @@
 //! `maximum` are therefore in a stage of their own, `Settle`, rather than among the proposals.
 #![deny(clippy::disallowed_types)]
 
+mod blast_radius;
 mod constraint;
 mod demand;
 mod explain;
+mod fair_share;
 mod gangs;
 mod gpu_sparing;
 mod group_availability;
@@ -21,16 +23,24 @@ mod group_plan;
 mod group_priority;
 mod growth_slices;
 mod idle;
+mod lately;
 mod leaving;
+mod limits;
 mod maximum;
 mod minimum;
 mod ordered;
 mod packing;
 mod pending_idle;
 mod plan;
+mod rate;
+mod rate_down;
+mod rate_up;
+mod recycle;
 mod registry;
+mod runaway;
 mod running_first;
 mod settings;
+mod stabilization;
 mod staying;
 mod stopped;
 mod upscaling_mode;

@@ -5,6 +5,13 @@
 //! n of them, the k-th longest time is how long at least k+1 have been superfluous. It is counted
 //! by number since starting replicas of a group are equal and requests may move between them.
 //! Off without a timeout, as in Ray.
+//!
+//! # Why only what we have asked for ourselves
+//!
+//! Replicas that a RayCluster begins with, or that somebody adds by hand, are there for work that
+//! comes later; their pods may come up and are idle then. What demand has made us ask for and no
+//! demand needs any more is a mistake by now. Demand that goes for less than the timeout costs
+//! nothing: the replica that it comes back to is still on its way.
 
 use std::collections::BTreeSet;
 
@@ -27,11 +34,28 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
     schema: schema_of::<PendingIdle>,
 };
 
-#[derive(Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+/// A pod that comes so soon after a patch of ours came because of it, however slow the operator is.
+/// Units: milliseconds.
+const OPERATOR_MS: u64 = 120_000;
+
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct PendingIdle {
     /// How long a starting replica may be superfluous; absent to wait for it whatever happens.
     timeout: Option<HumanDuration>,
+    /// Whether replicas stay that somebody else has asked for.
+    ours_only: bool,
+}
+
+impl Default for PendingIdle {
+    fn default() -> Self {
+        Self {
+            // Demand that moves from a retry to the next is back within seconds, and a pod that hangs
+            // in its termination locks its group: too hasty is worse than a minute of a node.
+            timeout: Some(HumanDuration::from_ms(30_000)),
+            ours_only: true,
+        }
+    }
 }
 
 impl Policy for PendingIdle {
@@ -41,57 +65,78 @@ impl Policy for PendingIdle {
         };
         let needed: BTreeSet<usize> = plan.needs().into_keys().collect();
         for group in &ctx.snapshot.groups {
-            apply_to(ctx, plan, (group, &needed), timeout.as_ms());
+            self.apply_to(ctx, plan, (group, &needed), timeout.as_ms());
         }
     }
 }
 
-fn apply_to(
-    ctx: PolicyContext<'_>,
-    plan: &mut Plan,
-    (group, needed): (&WorkerGroup, &BTreeSet<usize>),
-    timeout_ms: u64,
-) {
-    let mut unneeded = unneeded(ctx, plan, group, needed);
-    if unneeded.is_empty() {
-        return;
-    }
-    let mut since = ctx
-        .history
-        .unneeded_since
-        .get(&group.name)
-        .cloned()
-        .unwrap_or_default();
-    since.resize(unneeded.len(), ctx.now);
-    // The least advanced ones are given up first, since least is lost with them.
-    unneeded.sort_by_key(|replica| progress(ctx, replica));
-    let mut candidates: Vec<(Timestamp, ReplicaState)> =
-        since.iter().copied().zip(unneeded).collect();
-    let place = |replica: &ReplicaState| {
-        replica
-            .hosts
-            .first()
-            .and_then(|at| plan.pool().place_of(*at))
-    };
-    candidates.sort_by_key(|(since, replica)| (*since, place(replica)));
-    let mut released = 0;
-    for (since, replica) in candidates {
-        let idle_ms = ctx.now.millis_since(since);
-        let draft = plan.group(&group.name);
-        let may_go = draft.is_some_and(|draft| draft.capacity() > draft.bounds().min);
-        if idle_ms <= timeout_ms {
-            plan.recheck_at(since.plus_ms(timeout_ms).plus_ms(1));
-        } else if may_go {
-            let release = Release {
-                replica: &replica.name,
-                cause: RemovalCause::Idle,
-                code: "pending_idle",
-                idle_ms,
-            };
-            released += usize::from(plan.release(ctx, &group.name, release));
+impl PendingIdle {
+    fn apply_to(
+        &self,
+        ctx: PolicyContext<'_>,
+        plan: &mut Plan,
+        (group, needed): (&WorkerGroup, &BTreeSet<usize>),
+        timeout_ms: u64,
+    ) {
+        let mut unneeded = unneeded(ctx, plan, group, needed);
+        if self.ours_only {
+            unneeded.retain(|replica| is_ours(ctx, group, replica));
         }
+        if unneeded.is_empty() {
+            return;
+        }
+        let mut since = ctx
+            .history
+            .unneeded_since
+            .get(&group.name)
+            .cloned()
+            .unwrap_or_default();
+        since.resize(unneeded.len(), ctx.now);
+        // The least advanced ones are given up first, since least is lost with them.
+        unneeded.sort_by_key(|replica| progress(ctx, replica));
+        let mut candidates: Vec<(Timestamp, ReplicaState)> =
+            since.iter().copied().zip(unneeded).collect();
+        let place = |replica: &ReplicaState| {
+            replica
+                .hosts
+                .first()
+                .and_then(|at| plan.pool().place_of(*at))
+        };
+        candidates.sort_by_key(|(since, replica)| (*since, place(replica)));
+        let mut released = 0;
+        for (since, replica) in candidates {
+            let idle_ms = ctx.now.millis_since(since);
+            let draft = plan.group(&group.name);
+            let may_go = draft.is_some_and(|draft| draft.capacity() > draft.bounds().min);
+            if idle_ms <= timeout_ms {
+                plan.recheck_at(since.plus_ms(timeout_ms).plus_ms(1));
+            } else if may_go {
+                let release = Release {
+                    replica: &replica.name,
+                    cause: RemovalCause::Withdrawn,
+                    code: "pending_idle",
+                    idle_ms,
+                };
+                released += usize::from(plan.release(ctx, &group.name, release));
+            }
+        }
+        plan.remember_unneeded(&group.name, since.split_off(released.min(since.len())));
     }
-    plan.remember_unneeded(&group.name, since.split_off(released.min(since.len())));
+}
+
+/// Returns whether the pods of a replica came up soon after we had asked for more.
+fn is_ours(ctx: PolicyContext<'_>, group: &WorkerGroup, replica: &ReplicaState) -> bool {
+    let events = ctx.history.pace.events(&group.name);
+    let asked = || events.iter().filter(|event| event.launched > 0);
+    replica.nodes(ctx.snapshot).all(|node| {
+        node.created_at.is_some_and(|created_at| {
+            // Kubernetes writes whole seconds.
+            asked().any(|event| {
+                created_at.plus_ms(1_000) >= event.first_at
+                    && created_at.millis_since(event.at) <= OPERATOR_MS
+            })
+        })
+    })
 }
 
 /// Returns the replicas of which no raylet has registered and that nothing was placed on.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    GroupDecision, Hold, Infeasible, KeptIdle, PodName, ResizeRequest, ResourceDemand,
-    ScaleDecision, Timestamp, Unserved, WorkerGroupName,
+    GroupDecision, Hold, Infeasible, KeptIdle, PodName, Recommendation, ResizeRequest,
+    ResourceDemand, ScaleDecision, Timestamp, Unserved, WorkerGroupName,
 };
 use crate::placement::{
     Carry, Corrections, Facts, GroupCensus, Ledger, Origin, Placement, Pool, live_replicas,
@@ -192,9 +192,37 @@ impl Plan {
                 taken =
                     taken.saturating_add(u32::try_from(group.removals.len()).unwrap_or(u32::MAX));
             }
-            self.pool
-                .set_room(at, group.bounds.max.saturating_sub(taken));
+            let most = group.bounds.max.min(group.ceiling.unwrap_or(u32::MAX));
+            self.pool.set_room(at, most.saturating_sub(taken));
         }
+    }
+
+    /// Lets up to `most` replicas stay that were to go as idle, the last first.
+    pub(super) fn take_back(&mut self, name: &WorkerGroupName, most: u32, code: &str) -> u32 {
+        let at = self.index.get(name).copied();
+        at.map_or(0, |at| self.take_back_at(at, most, code))
+    }
+
+    fn take_back_at(&mut self, at: usize, most: u32, code: &str) -> u32 {
+        let (Some(group), Some(name)) = (self.groups.get_mut(at), self.names.get(at)) else {
+            return 0;
+        };
+        let taken = group.take_back(most);
+        let count = u32::try_from(taken.len()).unwrap_or(u32::MAX);
+        let to = group.target.saturating_add(count);
+        group.change(&self.author, code, to, "removals taken back");
+        for removal in taken {
+            let (idle_ms, code) = (removal.idle_ms, code.to_owned());
+            let kept = removal.pods.into_iter().map(|pod| KeptIdle {
+                pod,
+                group: name.clone(),
+                code: code.clone(),
+                idle_ms,
+            });
+            self.decision.kept_idle.extend(kept);
+        }
+        self.update_room(at);
+        count
     }
 
     /// Moves a group's target: up by taking idle removals back and then launching, down by
@@ -207,21 +235,9 @@ impl Plan {
             return;
         };
         if replicas >= group.target {
-            let taken = group.take_back(replicas.saturating_sub(group.target));
-            let count = u32::try_from(taken.len()).unwrap_or(u32::MAX);
-            let to = group.target.saturating_add(count);
-            group.change(&self.author, code, to, "removals taken back");
-            for removal in taken {
-                let (idle_ms, code) = (removal.idle_ms, code.to_owned());
-                self.decision
-                    .kept_idle
-                    .extend(removal.pods.into_iter().map(|pod| KeptIdle {
-                        pod,
-                        group: name.clone(),
-                        code: code.clone(),
-                        idle_ms,
-                    }));
-            }
+            let more = replicas.saturating_sub(group.target);
+            let taken = self.take_back_at(at, more, code);
+            let to = replicas.saturating_sub(more.saturating_sub(taken));
             let missing = replicas.saturating_sub(to);
             self.update_room(at);
             self.launch(name, missing, code);
@@ -357,6 +373,11 @@ impl Plan {
         if !since.is_empty() {
             self.decision.unneeded_since.insert(name.clone(), since);
         }
+    }
+
+    /// Remembers what a group was to become lately.
+    pub fn remember_recommended(&mut self, name: &WorkerGroupName, list: Vec<Recommendation>) {
+        self.decision.recommended.insert(name.clone(), list);
     }
 
     /// Asks for pods to be resized in place.

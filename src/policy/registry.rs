@@ -4,8 +4,9 @@ use schemars::Schema;
 use serde_json::Value;
 
 use super::{
-    Policy, Stage, constraint, demand, gangs, gpu_sparing, group_availability, group_priority,
-    growth_slices, idle, maximum, minimum, ordered, packing, pending_idle, running_first, stopped,
+    Policy, Stage, blast_radius, constraint, demand, fair_share, gangs, gpu_sparing,
+    group_availability, group_priority, growth_slices, idle, maximum, minimum, ordered, packing,
+    pending_idle, rate_down, rate_up, recycle, runaway, running_first, stabilization, stopped,
     upscaling_mode,
 };
 
@@ -35,15 +36,22 @@ static BUILT_IN: &[PolicyEntry] = &[
     running_first::ENTRY,
     ordered::ENTRY,
     stopped::ENTRY,
+    recycle::ENTRY,
     minimum::ENTRY,
     maximum::ENTRY,
+    rate_up::ENTRY,
+    runaway::ENTRY,
     constraint::ENTRY,
     gangs::ENTRY,
+    fair_share::ENTRY,
     demand::ENTRY,
     upscaling_mode::ENTRY,
     growth_slices::ENTRY,
     pending_idle::ENTRY,
     idle::ENTRY,
+    stabilization::ENTRY,
+    rate_down::ENTRY,
+    blast_radius::ENTRY,
 ];
 
 /// Returns the policies of this crate, in the order of the default chain.

@@ -123,6 +123,8 @@ fn removals(pass: &PassReport<'_>) -> Vec<DriverMessage> {
             RemovalCause::AboveTotal => "max number of worker nodes reached",
             RemovalCause::Stopped => "stopped",
             RemovalCause::Ordered => "ordered by a user",
+            RemovalCause::Withdrawn => "no longer needed",
+            RemovalCause::Stuck => "not coming up",
         };
         DriverMessage::new(
             Severity::Info,

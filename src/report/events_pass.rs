@@ -317,6 +317,8 @@ pub(super) const fn cause_label(cause: RemovalCause) -> &'static str {
         RemovalCause::AboveTotal => "above_total",
         RemovalCause::Stopped => "stopped",
         RemovalCause::Ordered => "ordered",
+        RemovalCause::Withdrawn => "withdrawn",
+        RemovalCause::Stuck => "stuck",
     }
 }
 

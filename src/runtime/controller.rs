@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::audit::Audit;
 use super::backoff::Backoff;
+use super::paced::Paced;
 use super::work_budget::WorkBudget;
 use crate::act::{ActError, Applied, NextStep, Order, PatchOutcome, Refusal};
 use crate::clock::Clock;
@@ -339,7 +340,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             return None;
         }
         let applied = self.act.act(order, now).await;
-        self.learn(&applied);
+        self.learn(&applied, order.decision);
         Some(applied)
     }
 
@@ -391,7 +392,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             .map(WriteHold::BackingOff)
     }
 
-    fn learn(&mut self, applied: &Applied) {
+    fn learn(&mut self, applied: &Applied, decision: &ScaleDecision) {
         let now = self.clock.now();
         for pod in &applied.drained {
             self.history.absorb(&Input::DrainAccepted(pod), now);
@@ -400,7 +401,9 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             self.history.absorb(&Input::ToldToGo { pod, by: *by }, now);
         }
         // Where nobody was asked, nobody has refused.
-        let asked = |refusal: &&Refusal| !matches!(refusal.code, "stale" | "not_running");
+        let asked = |refusal: &&Refusal| {
+            !matches!(refusal.code, "stale" | "not_running" | "has_registered")
+        };
         for refusal in applied.refused.iter().filter(asked) {
             self.history.absorb(&Input::DrainRefused(&refusal.pod), now);
         }
@@ -416,6 +419,11 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
                     self.history.absorb(&Input::Scaled { group, from, to }, now);
                     for pod in &change.named {
                         self.history.absorb(&Input::Named(pod), now);
+                    }
+                    let pace = Paced::of(change, decision);
+                    self.history.absorb(&Input::Paced(group, pace.event), now);
+                    if pace.gave_up {
+                        self.history.absorb(&Input::GaveUp(group), now);
                     }
                 }
                 self.observe.adopt(Some(raycluster));

@@ -138,6 +138,8 @@ fn kind(snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> u64 {
                 RemovalCause::AboveTotal => "above_total",
                 RemovalCause::Stopped => "stopped",
                 RemovalCause::Ordered => "ordered",
+                RemovalCause::Withdrawn => "withdrawn",
+                RemovalCause::Stuck => "stuck",
             };
             (removal.replica.as_str(), cause)
         }));

@@ -130,6 +130,10 @@ fn running(pass: &LastPass, node: &Node) -> (&'static str, String) {
             RemovalCause::AboveTotal => "more nodes than the cap over all groups".to_owned(),
             RemovalCause::Stopped => "the raylets of its replica are gone".to_owned(),
             RemovalCause::Ordered => "ordered by an annotation of its replica".to_owned(),
+            RemovalCause::Withdrawn => {
+                "nothing needs it any more, and it does not run yet".to_owned()
+            }
+            RemovalCause::Stuck => "its replica does not come up".to_owned(),
         };
         let text = format!(
             "the last decision removes it, {cause}; it came to: {}",

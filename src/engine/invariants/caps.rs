@@ -71,9 +71,11 @@ impl Growth {
             for reason in &group.reasons {
                 // A minimum, and what is there already, come before the caps.
                 let is_required = ["minimum", "replicas_repaired"].contains(&reason.code.as_str());
+                // It takes the place of one that goes.
+                let is_chosen_here = !is_required && reason.code != "recycled";
                 let more = reason.to.saturating_sub(reason.from);
                 replicas = replicas.saturating_add(if is_required { more } else { 0 });
-                is_chosen |= more > 0 && !is_required;
+                is_chosen |= more > 0 && is_chosen_here;
             }
             let to = spec.bounds.clamp(group.replicas_to);
             required.push(replicas);

@@ -227,6 +227,9 @@ fn node_of_pod(
     }
 }
 
+/// So many starts without a raylet that stays are a crash loop, also while the container just runs.
+const CRASHES: u32 = 5;
+
 /// Returns why a pod does not run, the earliest obstacle first.
 fn waiting_reason(pod: &PodFacts) -> String {
     let container = pod.ray_container.as_ref().map(|container| &container.state);
@@ -235,6 +238,12 @@ fn waiting_reason(pod: &PodFacts) -> String {
             reason
         }
         _ => "",
+    };
+    let restarts = pod.ray_container.as_ref().map_or(0, |it| it.restart_count);
+    let crashing = if restarts >= CRASHES && of_container.is_empty() {
+        "CrashLoopBackOff"
+    } else {
+        ""
     };
     let gated = if pod.scheduling_gates.is_empty() {
         ""
@@ -247,6 +256,7 @@ fn waiting_reason(pod: &PodFacts) -> String {
         gated,
         &pod.init_waiting_reason,
         of_container,
+        crashing,
     ];
     reasons
         .into_iter()

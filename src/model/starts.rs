@@ -1,0 +1,56 @@
+//! Which pods are on their way for how long, and which groups have pods that do not come.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ClusterSnapshot, NodeKind, NodeStatus, PodName, Timestamp, WorkerGroupName};
+
+/// Holds that pods of a group were given up in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedStarts {
+    /// How many times, without a node that joined in between.
+    pub count: u32,
+    /// The last time.
+    pub at: Timestamp,
+}
+
+/// Holds what is known of nodes that are on their way.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Starts {
+    /// Since when a pod has been without a raylet that has registered.
+    pub since: BTreeMap<PodName, Timestamp>,
+    /// Groups whose pods do not come.
+    pub failed: BTreeMap<WorkerGroupName, FailedStarts>,
+}
+
+impl Starts {
+    /// Takes in which pods there are; a node that joins proves that its group's pods do come.
+    pub(super) fn observe(&mut self, snapshot: &ClusterSnapshot, at: Timestamp) {
+        let mut starting = BTreeMap::new();
+        let workers = snapshot.nodes.iter();
+        for node in workers.filter(|node| node.kind == NodeKind::Worker) {
+            let since = self.since.get(&node.name).copied();
+            match node.status {
+                NodeStatus::Starting => {
+                    starting.insert(node.name.clone(), since.unwrap_or(at));
+                }
+                NodeStatus::Running if since.is_some() => drop(self.failed.remove(&node.group)),
+                _ => {}
+            }
+        }
+        self.since = starting;
+        let groups = snapshot.groups.iter();
+        let names: BTreeSet<&WorkerGroupName> = groups.map(|group| &group.name).collect();
+        self.failed.retain(|group, _| names.contains(group));
+    }
+
+    /// Takes in that pods of a group were given up.
+    pub(super) fn record_failure(&mut self, group: &WorkerGroupName, at: Timestamp) {
+        let failed = self.failed.entry(group.clone());
+        let failed = failed.or_insert(FailedStarts { count: 0, at });
+        failed.count = failed.count.saturating_add(1);
+        failed.at = at;
+    }
+}

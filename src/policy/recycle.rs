@@ -1,0 +1,269 @@
+//! Replaces pods that do not come up, and stops asking a group for more when that does not help.
+//!
+//! Nobody else does: the operator waits for a pending pod for ever and leaves a crashing one to the
+//! kubelet, while the demand that the pod is to serve counts as served. A pod that is named while
+//! `replicas` stays is made anew, perhaps on another node. When several attempts in a row bring no
+//! node, the group is opened like a circuit breaker: its stuck pods go without a replacement, nothing
+//! is launched there, and demand goes to other groups that fit. After a pause one replica may try;
+//! a node that joins closes the breaker.
+//!
+//! # Why these times
+//!
+//! A cluster autoscaler takes minutes to bring a machine, and large images take minutes to be
+//! pulled, so that patience is cheap and haste is not: a pod that is replaced loses its place. Time
+//! counts from when the pod was first seen to have no raylet, by our own watch. A pod that is held
+//! by a scheduling gate is in a queue on purpose, and is left alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    FailedStarts, Hold, Node, NodeStatus, RemovalCause, ReplicaName, Timestamp, WorkerGroup,
+    WorkerGroupName,
+};
+use crate::placement::{ReplicaHealth, ReplicaState};
+
+use super::lately::named_now;
+use super::{
+    HumanDuration, Plan, Policy, PolicyContext, PolicyEntry, Release, Stage, parse, schema_of,
+    value_of,
+};
+
+pub(super) const ENTRY: PolicyEntry = PolicyEntry {
+    name: "recycle",
+    stage: Stage::Settle,
+    summary: "replace pods that do not come up, and turn to other groups when that does not help",
+    build: |settings| Ok(Box::new(parse::<Recycle>(settings)?)),
+    default_settings: value_of::<Recycle>,
+    schema: schema_of::<Recycle>,
+};
+
+/// The word for a group that is not asked for more.
+const OPEN: &str = "group_open";
+
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Recycle {
+    /// How long a pod may find no Kubernetes node.
+    unschedulable_after: HumanDuration,
+    /// How long its image may not be there, or its container not be made.
+    image_after: HumanDuration,
+    /// How long its Ray container may crash again and again.
+    crash_after: HumanDuration,
+    /// How long its raylet may not register although nothing seems wrong.
+    unregistered_after: HumanDuration,
+    /// After how many attempts in a row a group is opened.
+    attempts: u32,
+    /// Pause after the first attempt; doubled after each.
+    pause: HumanDuration,
+    /// Longest pause.
+    pause_max: HumanDuration,
+}
+
+impl Default for Recycle {
+    fn default() -> Self {
+        let minutes = |count: u64| HumanDuration::from_ms(count * 60_000);
+        Self {
+            unschedulable_after: minutes(15),
+            image_after: minutes(10),
+            crash_after: minutes(5),
+            unregistered_after: minutes(30),
+            attempts: 3,
+            pause: minutes(1),
+            pause_max: minutes(60),
+        }
+    }
+}
+
+/// A replica that does not come up, and the word for why.
+struct Stuck {
+    replica: ReplicaState,
+    code: &'static str,
+}
+
+impl Policy for Recycle {
+    fn apply(&self, ctx: PolicyContext<'_>, plan: &mut Plan) {
+        let starts = &ctx.history.starts;
+        if starts.since.is_empty() && starts.failed.is_empty() {
+            return;
+        }
+        let named = named_now(ctx);
+        let mut stuck = self.stuck(ctx, plan);
+        for group in &ctx.snapshot.groups {
+            let failed = starts.failed.get(&group.name).copied();
+            let quiet_until = failed.map(|failed| self.quiet_until(failed));
+            let quiet_until = quiet_until.filter(|until| *until > ctx.now);
+            let own = stuck.remove(&group.name).unwrap_or_default();
+            match quiet_until {
+                Some(until) if !own.is_empty() => plan.recheck_at(until),
+                Some(_) => {}
+                // One attempt in a decision: what was named by an earlier round is one.
+                None => match named.get(&group.name) {
+                    Some(replicas) => self.stay_open(ctx, plan, group, (failed, replicas)),
+                    None => self.give_up(ctx, plan, group, (failed, own)),
+                },
+            }
+            if let Some(failed) = failed.filter(|failed| failed.count >= self.attempts) {
+                open(ctx, plan, group, (failed, quiet_until));
+            }
+        }
+    }
+}
+
+impl Recycle {
+    fn quiet_until(&self, failed: FailedStarts) -> Timestamp {
+        let doubled = 1_u64.checked_shl(failed.count.saturating_sub(1));
+        let pause = self
+            .pause
+            .as_ms()
+            .saturating_mul(doubled.unwrap_or(u64::MAX));
+        failed.at.plus_ms(pause.min(self.pause_max.as_ms()))
+    }
+
+    /// Returns the replicas that do not come up, by group.
+    fn stuck(
+        &self,
+        ctx: PolicyContext<'_>,
+        plan: &mut Plan,
+    ) -> BTreeMap<WorkerGroupName, Vec<Stuck>> {
+        let mut stuck: BTreeMap<WorkerGroupName, Vec<Stuck>> = BTreeMap::new();
+        let mut next: Option<Timestamp> = None;
+        for name in plan.groups() {
+            let staying = plan
+                .group(&name)
+                .into_iter()
+                .flat_map(super::GroupPlan::staying);
+            for replica in staying.filter(|it| it.health == ReplicaHealth::Capacity) {
+                // A host that has registered may have work.
+                let is_starting = |node: &Node| node.status == NodeStatus::Starting;
+                if !replica.nodes(ctx.snapshot).all(is_starting) {
+                    continue;
+                }
+                let hosts = replica.nodes(ctx.snapshot);
+                let Some((at, code)) = hosts.filter_map(|node| self.due(ctx, node)).min() else {
+                    continue;
+                };
+                if at <= ctx.now {
+                    let replica = replica.clone();
+                    stuck
+                        .entry(name.clone())
+                        .or_default()
+                        .push(Stuck { replica, code });
+                } else {
+                    next = Some(next.map_or(at, |other| other.min(at)));
+                }
+            }
+        }
+        if let Some(at) = next {
+            plan.recheck_at(at);
+        }
+        stuck
+    }
+
+    /// Returns when a pod counts as stuck, and as what.
+    fn due(&self, ctx: PolicyContext<'_>, node: &Node) -> Option<(Timestamp, &'static str)> {
+        let (after, code) = match node.waiting_reason.as_str() {
+            "SchedulingGated" => return None,
+            "Unschedulable" => (self.unschedulable_after, "unschedulable"),
+            "CrashLoopBackOff" => (self.crash_after, "crash_loop"),
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "ImageInspectError"
+            | "RegistryUnavailable"
+            | "CreateContainerConfigError"
+            | "CreateContainerError"
+            | "RunContainerError" => (self.image_after, "no_container"),
+            _ => (self.unregistered_after, "unregistered"),
+        };
+        let since = ctx.history.starts.since.get(&node.name)?;
+        Some((since.plus_ms(after.as_ms()), code))
+    }
+
+    /// Lets nothing come in place of what an earlier round of this decision gave up for good.
+    fn stay_open(
+        &self,
+        ctx: PolicyContext<'_>,
+        plan: &mut Plan,
+        group: &WorkerGroup,
+        (failed, replicas): (Option<FailedStarts>, &BTreeSet<&ReplicaName>),
+    ) {
+        let attempts = failed.map_or(0, |failed| failed.count).saturating_add(1);
+        let mut nodes = ctx.snapshot.nodes.iter();
+        let is_given_up = |node: &Node| {
+            node.group == group.name
+                && replicas.contains(&node.replica)
+                && self.due(ctx, node).is_some_and(|(at, _)| at <= ctx.now)
+        };
+        if attempts >= self.attempts && nodes.any(is_given_up) {
+            close_down(plan, group, attempts);
+        }
+    }
+
+    /// Names what is stuck: to be made anew, or, at the last attempt, to be done without.
+    fn give_up(
+        &self,
+        ctx: PolicyContext<'_>,
+        plan: &mut Plan,
+        group: &WorkerGroup,
+        (failed, stuck): (Option<FailedStarts>, Vec<Stuck>),
+    ) {
+        let attempts = failed.map_or(0, |failed| failed.count).saturating_add(1);
+        let mut released = 0_u32;
+        for Stuck { replica, code } in &stuck {
+            let release = Release {
+                replica: &replica.name,
+                cause: RemovalCause::Stuck,
+                code,
+                idle_ms: 0,
+            };
+            released = released.saturating_add(u32::from(plan.release(ctx, &group.name, release)));
+        }
+        if released > 0 && attempts < self.attempts {
+            plan.launch_required(&group.name, released, "recycled");
+        } else if released > 0 {
+            close_down(plan, group, attempts);
+        }
+    }
+}
+
+fn close_down(plan: &mut Plan, group: &WorkerGroup, attempts: u32) {
+    let most = plan.replicas_to(&group.name);
+    let detail = format!("not asked for more: its pods did not come up {attempts} times in a row");
+    plan.limit(&group.name, most, OPEN, &detail);
+}
+
+/// Lets nothing be launched in a group whose pods do not come, or one replica after the pause.
+fn open(
+    ctx: PolicyContext<'_>,
+    plan: &mut Plan,
+    group: &WorkerGroup,
+    (failed, quiet_until): (FailedStarts, Option<Timestamp>),
+) {
+    let times = failed.count;
+    let mut most = plan.replicas_to(&group.name);
+    let detail = if let Some(until) = quiet_until {
+        plan.recheck_at(until);
+        format!("its pods did not come up {times} times in a row; asked again after a pause")
+    } else {
+        let is_trying = plan.group(&group.name).is_some_and(|draft| {
+            let mut staying = draft.staying();
+            draft.to_come() > 0 || staying.any(|replica| !replica.is_running(ctx.snapshot))
+        });
+        most = most.saturating_add(u32::from(!is_trying));
+        format!("its pods did not come up {times} times in a row; one replica may try")
+    };
+    plan.limit(
+        &group.name,
+        most,
+        OPEN,
+        &format!("not asked for more: {detail}"),
+    );
+    plan.hold(Hold {
+        group: Some(group.name.clone()),
+        code: OPEN.to_owned(),
+        detail,
+    });
+}

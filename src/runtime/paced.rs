@@ -1,0 +1,119 @@
+//! What a patch did to one group, in the terms of the rules that limit how fast groups change.
+
+use std::collections::BTreeSet;
+
+use crate::act::GroupChange;
+use crate::model::{PodName, Reason, RemovalCause, ScaleDecision, ScaleEvent};
+
+/// Growth that nobody limits: what the RayCluster itself asks for, what is there already, and what
+/// takes the place of a pod that does not come up.
+const FREE: [&str; 4] = ["minimum", "maximum", "replicas_repaired", "recycled"];
+
+/// Holds what a patch did to one group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Paced {
+    /// How it was changed.
+    pub(super) event: ScaleEvent,
+    /// Whether pods were given up because they do not come up.
+    pub(super) gave_up: bool,
+}
+
+impl Paced {
+    pub(super) fn of(change: &GroupChange, decision: &ScaleDecision) -> Self {
+        let pods: BTreeSet<&PodName> = change.named.iter().collect();
+        let decided = decision.group(&change.name);
+        let removals = decided.into_iter().flat_map(|group| &group.remove);
+        let gone: Vec<RemovalCause> = removals
+            .filter(|removal| removal.pods.iter().any(|pod| pods.contains(pod)))
+            .map(|removal| removal.cause)
+            .collect();
+        let count = |is_counted: fn(RemovalCause) -> bool| {
+            let counted = gone.iter().filter(|cause| is_counted(**cause));
+            u32::try_from(counted.count()).unwrap_or(u32::MAX)
+        };
+        let named = count(|_| true);
+        let grown = change
+            .replicas_to
+            .saturating_add(named)
+            .saturating_sub(change.replicas_from);
+        let reasons = decided.into_iter().flat_map(|group| &group.reasons);
+        let is_free = |reason: &&Reason| FREE.contains(&reason.code.as_str());
+        let free = reasons.filter(is_free).fold(0_u32, |sum, reason| {
+            sum.saturating_add(reason.to.saturating_sub(reason.from))
+        });
+        Self {
+            event: ScaleEvent {
+                launched: grown.saturating_sub(free),
+                removed: count(|cause| cause == RemovalCause::Idle),
+                named,
+                ..ScaleEvent::default()
+            },
+            gave_up: count(|cause| cause == RemovalCause::Stuck) > 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Paced;
+    use crate::act::GroupChange;
+    use crate::model::{
+        Finish, GroupDecision, Reason, RemovalCause, ReplicaRemoval, ScaleDecision, ScaleEvent,
+    };
+
+    fn removal(pod: &str, cause: RemovalCause) -> ReplicaRemoval {
+        ReplicaRemoval {
+            replica: pod.into(),
+            pods: vec![pod.into()],
+            cause,
+            idle_ms: 0,
+            finish: Finish::default(),
+        }
+    }
+
+    #[test]
+    fn growth_beside_removals_is_counted_and_refused_removals_and_repairs_are_not() {
+        let change = GroupChange {
+            name: "g".into(),
+            replicas_from: 5,
+            replicas_to: 8,
+            named: vec!["a".into(), "b".into(), "c".into()],
+            forgotten: Vec::new(),
+        };
+        let remove = vec![
+            removal("a", RemovalCause::Idle),
+            removal("b", RemovalCause::Stuck),
+            removal("c", RemovalCause::AboveMax),
+            removal("refused", RemovalCause::Idle),
+        ];
+        let repaired = Reason {
+            policy: "engine".into(),
+            code: "replicas_repaired".into(),
+            from: 5,
+            to: 7,
+            detail: String::new(),
+        };
+        let decision = ScaleDecision {
+            groups: vec![GroupDecision {
+                name: "g".into(),
+                replicas_from: 5,
+                replicas_to: 7,
+                remove,
+                forget: Vec::new(),
+                reasons: vec![repaired],
+            }],
+            ..ScaleDecision::default()
+        };
+        let event = ScaleEvent {
+            launched: 4,
+            removed: 1,
+            named: 3,
+            ..ScaleEvent::default()
+        };
+        let expected = Paced {
+            event,
+            gave_up: true,
+        };
+        assert_eq!(Paced::of(&change, &decision), expected);
+    }
+}

@@ -1,0 +1,181 @@
+//! Nodes on their way: withdrawn when nothing needs them, replaced when they do not come.
+#![expect(clippy::unwrap_used, reason = "test")]
+
+#[path = "support/core/mod.rs"]
+mod support;
+
+use rayscaler::engine::Engine;
+use rayscaler::model::{Input, NodeStatus};
+use serde_json::json;
+use support::builders::{Cluster, group, lines};
+use support::passes::{act, engine, patched, pods_wait, see, wait};
+
+#[test]
+fn what_nobody_needs_any_more_is_withdrawn_before_it_runs_newest_first() {
+    let mut cluster = Cluster::default()
+        .group(group("cpu", "CPU=4"))
+        .demand("CPU=4", 3);
+    see(&mut cluster);
+    let decision = cluster.decide();
+    assert_eq!(decision.groups[0].replicas_to, 3);
+    patched(&mut cluster, &decision);
+    for pod in ["w1", "w2", "w3"] {
+        wait(&mut cluster, 1);
+        cluster = cluster.starting("cpu", pod).replicas("cpu", 3);
+        let now = cluster.now;
+        cluster.node_mut(pod).created_at = Some(now);
+    }
+    cluster.snapshot.demands[0].count = 1;
+    let seen = |cluster: &mut Cluster, seconds| {
+        wait(cluster, seconds);
+        let decision = cluster.decide();
+        cluster
+            .history
+            .absorb(&Input::Decided(&decision), cluster.now);
+        decision
+    };
+    assert!(!seen(&mut cluster, 1).is_change());
+    // It comes back in time, and goes again: the clock starts anew, nothing is asked for twice.
+    cluster.snapshot.demands[0].count = 3;
+    assert!(!seen(&mut cluster, 29).is_change());
+    cluster.snapshot.demands[0].count = 1;
+    assert!(!seen(&mut cluster, 1).is_change());
+    assert!(!seen(&mut cluster, 30).is_change());
+    let decision = seen(&mut cluster, 1);
+    let expected = [
+        "cpu 3 -> 1: pending_idle",
+        "remove w2 (Withdrawn)",
+        "remove w3 (Withdrawn)",
+    ];
+    assert_eq!(lines(&decision), expected, "the newest go");
+}
+
+#[test]
+fn replicas_that_somebody_else_asked_for_come_up_although_nothing_needs_them() {
+    let mut cluster = Cluster::default()
+        .group(group("cpu", "CPU=4"))
+        .starting("cpu", "w1")
+        .starting("cpu", "w2");
+    for _ in 0..4 {
+        wait(&mut cluster, 60);
+        let decision = cluster.decide();
+        assert!(!decision.is_change(), "{:?}", lines(&decision));
+        cluster
+            .history
+            .absorb(&Input::Decided(&decision), cluster.now);
+    }
+}
+
+#[test]
+fn a_pod_that_does_not_come_up_is_made_anew_and_its_group_opened_in_the_end() {
+    let engine = Engine::default();
+    let mut cluster = Cluster::default()
+        .group(group("spot", "CPU=4"))
+        .group(group("steady", "CPU=4"))
+        .demand("CPU=4", 1);
+    cluster.group_mut("spot").priority = 1;
+    see(&mut cluster);
+    assert_eq!(act(&mut cluster, &engine), ["spot 0 -> 1: tasks"]);
+    for attempt in 1..=2 {
+        pods_wait(&mut cluster, "spot", "Unschedulable");
+        wait(&mut cluster, 899);
+        let lines = act(&mut cluster, &engine);
+        assert!(lines.is_empty(), "{lines:?}");
+        wait(&mut cluster, 1);
+        let lines = act(&mut cluster, &engine);
+        assert_eq!(
+            lines[0], "spot 1 -> 1: unschedulable, recycled",
+            "attempt {attempt}"
+        );
+        assert!(lines[1].starts_with("remove spot-new") && lines[1].ends_with("(Stuck)"));
+    }
+    pods_wait(&mut cluster, "spot", "Unschedulable");
+    wait(&mut cluster, 900);
+    let lines = act(&mut cluster, &engine);
+    assert_eq!(lines[0], "spot 1 -> 0: unschedulable", "{lines:?}");
+    assert!(
+        lines.contains(&"steady 0 -> 1: tasks".to_owned()),
+        "{lines:?}"
+    );
+    cluster.settle();
+    cluster = cluster.demand("CPU=4", 2);
+    wait(&mut cluster, 1);
+    let lines = act(&mut cluster, &engine);
+    assert!(
+        lines.contains(&"steady 1 -> 3: tasks".to_owned()),
+        "{lines:?}"
+    );
+    assert!(lines.contains(&"hold group_open".to_owned()), "{lines:?}");
+    // After the pause one replica may try, and the node that joins closes the breaker.
+    cluster.settle();
+    cluster = cluster.demand("CPU=4", 4);
+    wait(&mut cluster, 240);
+    let lines = act(&mut cluster, &engine);
+    assert!(
+        lines.contains(&"spot 0 -> 1: tasks".to_owned()),
+        "{lines:?}"
+    );
+    pods_wait(&mut cluster, "spot", "ContainerCreating");
+    wait(&mut cluster, 5);
+    assert!(
+        !act(&mut cluster, &engine)
+            .iter()
+            .any(|line| line.starts_with("spot"))
+    );
+    for node in &mut cluster.snapshot.nodes {
+        node.status = NodeStatus::Running;
+    }
+    cluster = cluster.demand("CPU=4", 20);
+    wait(&mut cluster, 5);
+    let lines = act(&mut cluster, &engine);
+    assert!(!lines.contains(&"hold group_open".to_owned()), "{lines:?}");
+    assert!(lines[0].starts_with("spot 1 -> 10"), "{lines:?}");
+}
+
+#[test]
+fn each_kind_of_pod_that_hangs_has_its_own_patience() {
+    let cases = [
+        ("CrashLoopBackOff", 300, "crash_loop"),
+        ("ImagePullBackOff", 600, "no_container"),
+        ("Unschedulable", 900, "unschedulable"),
+        ("", 1_800, "unregistered"),
+    ];
+    for (reason, seconds, code) in cases {
+        let mut cluster = Cluster::default()
+            .group(group("cpu", "CPU=4"))
+            .replicas("cpu", 1);
+        pods_wait(&mut cluster, "cpu", reason);
+        wait(&mut cluster, seconds - 1);
+        assert!(!cluster.decide().is_change(), "{reason}");
+        wait(&mut cluster, 1);
+        let lines = lines(&cluster.decide());
+        assert_eq!(lines[0], format!("cpu 1 -> 1: {code}, recycled"));
+    }
+    let mut cluster = Cluster::default()
+        .group(group("cpu", "CPU=4"))
+        .replicas("cpu", 1);
+    pods_wait(&mut cluster, "cpu", "SchedulingGated");
+    wait(&mut cluster, 86_400);
+    assert!(!cluster.decide().is_change());
+}
+
+#[test]
+fn a_group_that_is_given_up_is_not_asked_again_by_the_same_decision() {
+    let engine = engine(&[("recycle", json!({"attempts": 1}))]);
+    let mut cluster = Cluster::default()
+        .group(group("cpu", "CPU=4"))
+        .demand("CPU=4", 1);
+    see(&mut cluster);
+    assert_eq!(act(&mut cluster, &engine), ["cpu 0 -> 1: tasks"]);
+    pods_wait(&mut cluster, "cpu", "ImagePullBackOff");
+    wait(&mut cluster, 600);
+    let lines = act(&mut cluster, &engine);
+    assert_eq!(lines[0], "cpu 1 -> 0: no_container");
+    assert_eq!(lines[2], "unserved 1 x {CPU: 4}: group_open");
+    cluster.settle();
+    wait(&mut cluster, 59);
+    let unserved = "unserved 1 x {CPU: 4}: group_open";
+    assert_eq!(act(&mut cluster, &engine), [unserved, "hold group_open"]);
+    wait(&mut cluster, 1);
+    assert_eq!(act(&mut cluster, &engine)[0], "cpu 0 -> 1: tasks");
+}
