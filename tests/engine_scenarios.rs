@@ -13,6 +13,7 @@ use rayscaler::model::{AntiAffinity, NodeStatus, PlacementStrategy, ReplicaBound
 use rayscaler::policy::{Plan, Policy, PolicyContext, PolicyEntry, Registry, Stage};
 use scenarios::run_file;
 use support::builders::{Cluster, gang, group, lines, resources, running, tasks};
+use support::passes;
 
 #[test]
 fn groups_are_chosen_as_ray_chooses_them() {
@@ -286,14 +287,16 @@ fn hostile_numbers_get_an_answer() {
         .group(wide.clone())
         .demand("CPU=1", u64::MAX)
         .demand("", u64::MAX);
-    assert_eq!(cluster.decide().groups[0].replicas_to, 2_147_483_647);
+    let at_once = passes::engine(&[("growth_slices", serde_json::json!({"pods": null}))]);
+    let decision = cluster.decide_with(&at_once);
+    assert_eq!(decision.groups[0].replicas_to, 2_147_483_647);
     let mut hosts = wide.clone();
     (hosts.num_of_hosts, hosts.bounds.max) = (u32::MAX, u32::MAX);
     let cluster = Cluster::default()
         .group(hosts)
         .demand("CPU=1", u64::MAX)
         .constraint("CPU=3", u64::MAX);
-    assert!(cluster.decide().groups[0].replicas_to > 0);
+    assert!(cluster.decide_with(&at_once).groups[0].replicas_to > 0);
     // A shape that stays pending beside the one that is launched for must not make single steps of it.
     let mut three = group("three", "CPU=1");
     (three.num_of_hosts, three.bounds.max) = (3, 2_147_483_647);
@@ -303,7 +306,10 @@ fn hostile_numbers_get_an_answer() {
         .group(other)
         .demand("CPU=1", u64::MAX)
         .demand("CPU=0.1 special=0.1", 70);
-    assert_eq!(cluster.decide().groups[0].replicas_to, 2_147_483_647);
+    assert_eq!(
+        cluster.decide_with(&at_once).groups[0].replicas_to,
+        2_147_483_647
+    );
     let mut asked = wide;
     asked.replicas = u32::MAX;
     let mut negative = running("wide", "w1", "CPU=4");
@@ -312,7 +318,10 @@ fn hostile_numbers_get_an_answer() {
         .group(asked)
         .node(negative.clone())
         .demand("CPU=3", 1_000_000_000_000);
-    assert_eq!(cluster.decide().groups[0].replicas_to, 2_147_483_647);
+    assert_eq!(
+        cluster.decide_with(&at_once).groups[0].replicas_to,
+        2_147_483_647
+    );
     let empty = Cluster {
         snapshot: rayscaler::model::ClusterSnapshot::default(),
         ..Cluster::default()
@@ -338,7 +347,8 @@ fn a_thousand_nodes_and_a_thousand_tasks_are_decided_at_once() {
     for shape in 1..=8 {
         cluster = cluster.demand(&format!("CPU={shape}"), 125);
     }
-    let decision = cluster.decide();
+    let at_once = passes::engine(&[("growth_slices", serde_json::json!({"pods": null}))]);
+    let decision = cluster.decide_with(&at_once);
     assert!(decision.groups[0].replicas_to > 1_000 && decision.unserved.is_empty());
 }
 
