@@ -16,7 +16,9 @@ mod world;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use rayscaler::engine::{Against, ChainEntry, DEVIATIONS, Deviation, Engine, Profile};
+use rayscaler::engine::{
+    Against, ChainEntry, DEVIATIONS, Deviation, Engine, EngineSettings, Profile,
+};
 use rayscaler::model::{History, Input, NodeStatus, ReplicaBounds, Timestamp};
 use rayscaler::policy::Registry;
 use serde_json::{Value, json};
@@ -31,8 +33,14 @@ fn engine(profile: Profile, settings: &[(&str, Value)]) -> Engine {
             .unwrap()
             .settings = settings.clone();
     }
+    // A case is one decision, and a removal is confirmed by the next.
+    let settings = EngineSettings {
+        seen_twice: false,
+        ..EngineSettings::default()
+    };
     Engine::new(&chain, &Registry::default())
         .unwrap()
+        .with_settings(settings)
         .with_profile(profile)
 }
 

@@ -163,8 +163,10 @@ impl<'a> Target<'a> {
     fn of(group: &'a WorkerGroup, decided: &GroupDecision, permit: &Permit<'_>) -> Self {
         let goes = |removal: &&ReplicaRemoval| permit.covers(group, removal);
         let (going, staying): (Vec<_>, Vec<_>) = decided.remove.iter().partition(goes);
-        let leaves =
-            |removal: &&&ReplicaRemoval| removal.pods.iter().all(|it| permit.leaving.contains(it));
+        let leaves = |removal: &&&ReplicaRemoval| {
+            let pods = &removal.pods;
+            !pods.is_empty() && pods.iter().all(|pod| permit.leaving.contains(pod))
+        };
         let staying = staying.iter().filter(|it| !leaves(it)).count();
         let staying = u32::try_from(staying).unwrap_or(u32::MAX);
         let replicas = decided

@@ -254,14 +254,6 @@ fn emit_events(metrics: &Metrics) {
         is_dry_run: true,
     }
     .emit(metrics);
-    DepartureTold {
-        group: "small",
-        pod: "w1",
-        kind: "gone",
-        outcome: "told",
-        detail: "",
-    }
-    .emit(metrics);
     ApiCalled {
         verb: "patch",
         status: "200",
@@ -299,6 +291,14 @@ fn emit_events(metrics: &Metrics) {
 
 /// Emits what moves stock counters too: those of an older session are gone.
 fn emit_events_of_the_session(metrics: &Metrics) {
+    DepartureTold {
+        group: "g",
+        pod: "w1",
+        kind: "gone",
+        outcome: "told",
+        detail: "",
+    }
+    .emit(metrics);
     SourceFailed {
         source: "raycluster",
         cause: "timeout",

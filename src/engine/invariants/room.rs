@@ -304,7 +304,10 @@ impl<'a> Columns<'a> {
     ) -> BTreeMap<Row, u64> {
         let removals = decision.groups.iter().flat_map(|group| &group.remove);
         let removed: BTreeSet<&PodName> = removals.flat_map(|removal| &removal.pods).collect();
-        let stays = |node: &&Node| node.status.is_capacity() && !removed.contains(&node.name);
+        // The operator replaces a pod that failed, so that its successor counts as one on its way.
+        let is_counted =
+            |node: &Node| node.status.is_capacity() || node.status == NodeStatus::Failed;
+        let stays = |node: &&Node| is_counted(node) && !removed.contains(&node.name);
         let mut rows: BTreeMap<Row, u64> = BTreeMap::new();
         // Of each group: nodes that run, and nodes that start.
         let mut pods: BTreeMap<&WorkerGroupName, (u64, u64)> = BTreeMap::new();

@@ -147,15 +147,13 @@ fn asks(raw: RawAnnotations) -> Option<Box<PodAsks>> {
         return None;
     }
     let moment = protect.as_deref().map(str::trim);
-    let until = moment.and_then(|text| Time::deserialize(StrDeserializer::new(text)).ok());
+    let until = moment.and_then(|text| serde_json::from_value::<Time>(text.into()).ok());
     Some(Box::new(PodAsks {
         drain,
         protect,
         protect_until_ms: until.map(millis),
     }))
 }
-
-type StrDeserializer<'a> = serde::de::value::StrDeserializer<'a, serde::de::value::Error>;
 
 /// Fills what the spec says and returns the name of the Ray container.
 fn fill_spec(facts: &mut PodFacts, raw: RawSpec) -> String {
