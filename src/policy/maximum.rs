@@ -79,10 +79,27 @@ impl Policy for Maximum {
                 plan.list_by_group(ctx, &[ranked]);
             }
         }
-        plan.pool_mut().set_caps(self.all_caps());
+        let mut caps = self.all_caps();
+        if corrections.soft_cap {
+            let missing = missing_hosts(ctx, plan);
+            caps.nodes_max = caps.nodes_max.map(|max| max.saturating_sub(missing));
+        }
+        plan.pool_mut().set_caps(caps);
     }
 
     fn caps(&self) -> Option<Caps> {
         Some(self.all_caps())
     }
+}
+
+/// Returns how many hosts the replicas lack that are there: the operator makes such a replica whole.
+fn missing_hosts(ctx: PolicyContext<'_>, plan: &Plan) -> u64 {
+    let groups = ctx.snapshot.groups.iter();
+    let missing = groups.filter_map(|spec| {
+        let hosts = usize::try_from(spec.num_of_hosts).unwrap_or(usize::MAX);
+        let staying = plan.group(&spec.name)?.staying();
+        let missing = staying.map(|replica| hosts.saturating_sub(replica.hosts.len()));
+        Some(missing.sum::<usize>())
+    });
+    u64::try_from(missing.sum::<usize>()).unwrap_or(u64::MAX)
 }

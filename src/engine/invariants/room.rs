@@ -308,6 +308,10 @@ impl<'a> Columns<'a> {
         let is_counted =
             |node: &Node| node.status.is_capacity() || node.status == NodeStatus::Failed;
         let stays = |node: &&Node| is_counted(node) && !removed.contains(&node.name);
+        // One host that goes takes its replica with it: what of it still runs stands in nobody's way.
+        let goes = |node: &&Node| node.status != NodeStatus::Lost && !node.status.is_live();
+        let going = snapshot.nodes.iter().filter(goes);
+        let going: BTreeSet<_> = going.map(|node| (&node.group, &node.replica)).collect();
         let mut rows: BTreeMap<Row, u64> = BTreeMap::new();
         // Of each group: nodes that run, and nodes that start.
         let mut pods: BTreeMap<&WorkerGroupName, (u64, u64)> = BTreeMap::new();
@@ -317,7 +321,7 @@ impl<'a> Columns<'a> {
                 *starting += 1;
                 continue;
             }
-            *running += 1;
+            *running += u64::from(!going.contains(&(&node.group, &node.replica)));
             let amounts = if is_whole {
                 &node.total
             } else {
