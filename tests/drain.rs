@@ -243,7 +243,10 @@ async fn who_has_nothing_to_finish_goes_at_once_and_who_is_named_by_others_is_to
     let told = world.drainer.tell(&snapshot, &pods).await;
     assert_eq!(told.accepted, [PodName::from("busy-0")]);
     assert_eq!(codes(&told.refused), [("unknown", "no_answer")]);
-    assert_eq!(world.wire_status(&busy).await, WireStatus::Draining);
+    // The GCS hears of it with the raylet's next report.
+    let client = world.head.client();
+    busy.wait_until(&client, |state| state.status() == WireStatus::Draining)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
