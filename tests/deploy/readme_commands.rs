@@ -104,6 +104,18 @@ async fn the_lines_of_kubectl_work_in_their_order() {
     config["contexts"][0]["context"]["namespace"] = json!(namespace);
     fs::write(&kubeconfig, config.to_string()).unwrap();
     let programs = kube_binaries::folder_with(&["kubectl"]);
+    let kubectl = programs.join("kubectl");
+    // The worker that the lines about single workers name.
+    let worker = folder.path().join("worker.json");
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "demo-small-worker-abcde"},
+        "spec": {"containers": [{"name": "ray-worker", "image": "rayproject/ray"}]}});
+    fs::write(&worker, pod.to_string()).unwrap();
+    let mut create = Command::new(&kubectl);
+    let create = create.args(["create", "-f"]).arg(&worker);
+    let create = create
+        .env("KUBECONFIG", &kubeconfig)
+        .env("HOME", folder.path());
+    assert!(create.status().unwrap().success());
     let mut run = 0;
     for line in lines().into_iter().filter(|line| first(line) == "kubectl") {
         let verb = line.split(' ').nth(1).unwrap();
@@ -118,11 +130,7 @@ async fn the_lines_of_kubectl_work_in_their_order() {
         let output = Command::new("sh")
             .args([
                 "-c",
-                &line.replacen(
-                    "kubectl",
-                    &programs.join("kubectl").display().to_string(),
-                    1,
-                ),
+                &line.replacen("kubectl", &kubectl.display().to_string(), 1),
             ])
             .current_dir(project(""))
             .env("KUBECONFIG", &kubeconfig)
