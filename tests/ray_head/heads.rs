@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use rayscaler::embedded::ray::{Bundle, Ended, NodeSpec, PlacementGroup, RayHead, Settings, Tasks};
 use rayscaler::model::{Labels, NodeId, PlacementStrategy, ResourceMap};
 use rayscaler::wire::gcs::ray::rpc::GcsNodeInfo;
+use rayscaler::wire::gcs::ray::rpc::node_death_info::Reason;
 use rayscaler::wire::gcs::{GcsClient, GcsSettings, RayletClient};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -20,9 +21,17 @@ use crate::support::ray::{self, Driver, HeadOptions, RayWorker, WorkerOptions};
 use crate::support::ray_process::signal;
 use crate::support::ray_venv::RayVersion;
 
+const DRAINED_AT_DEADLINE: (Reason, &str) = (
+    Reason::AutoscalerDrainPreempted,
+    "Node received SIGTERM; draining before shutdown.",
+);
+
 /// A head with raylets and users.
 pub(crate) trait Head: Sized {
     type Worker: Worker;
+
+    /// How a node may end whose time to drain after SIGTERM is up: reason and words.
+    const DEATHS_AT_DEADLINE: &'static [(Reason, &'static str)];
 
     fn start(options: HeadOptions) -> impl Future<Output = Self>;
     fn settings(&self) -> GcsSettings;
@@ -84,6 +93,12 @@ pub(crate) struct Real {
 
 impl Head for Real {
     type Worker = RayWorker;
+
+    // A race inside Ray: the deadline, which the GCS enforces, and the raylet's own goodbye.
+    const DEATHS_AT_DEADLINE: &'static [(Reason, &'static str)] = &[
+        DRAINED_AT_DEADLINE,
+        (Reason::ExpectedTermination, "received SIGTERM"),
+    ];
 
     async fn start(options: HeadOptions) -> Self {
         let head = ray::RayHead::start(options).await;
@@ -156,6 +171,8 @@ pub(crate) struct Embedded {
 
 impl Head for Embedded {
     type Worker = EmbeddedWorker;
+
+    const DEATHS_AT_DEADLINE: &'static [(Reason, &'static str)] = &[DRAINED_AT_DEADLINE];
 
     async fn start(options: HeadOptions) -> Self {
         let variable = |name: &str| {
