@@ -9,7 +9,9 @@ use proptest::test_runner::Config;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use rayscaler::engine::invariants::Again;
 use rayscaler::engine::{ChainEntry, Engine, Profile, apply, invariants};
-use rayscaler::model::{History, Input, Quantity, ResourceMap, ScaleDecision, ScaleEvent};
+use rayscaler::model::{
+    GangWait, History, Input, Quantity, ResourceMap, ScaleDecision, ScaleEvent,
+};
 use rayscaler::placement::Caps;
 use rayscaler::policy::{PolicyContext, Registry, policies};
 use serde_json::json;
@@ -63,24 +65,34 @@ struct Pace {
     past: Vec<(u32, u32, u64)>,
     failed: u32,
     is_slow: bool,
+    is_refused: bool,
 }
 
 fn pace() -> impl Strategy<Value = Pace> {
     let pair = || (1..6_u32, 1..120_u32);
     let past = proptest::collection::vec((0..5_u32, 0..5_u32, 0..120_000_u64), 0..6);
-    let rest = (0..3_u32, 1..4_u32, 2..20_u64, 0..4_u32, any::<bool>());
+    let rest = (
+        0..3_u32,
+        1..4_u32,
+        2..20_u64,
+        0..4_u32,
+        any::<(bool, bool)>(),
+    );
     (pair(), pair(), pair(), past, rest).prop_map(
-        |(up, down, share, past, (turns, attempts, nodes_max, failed, is_slow))| Pace {
-            up,
-            down,
-            share,
-            turns,
-            attempts,
-            windows: if is_slow { ("0s", "1m") } else { ("1m", "0s") },
-            nodes_max,
-            past,
-            failed,
-            is_slow,
+        |(up, down, share, past, (turns, attempts, nodes_max, failed, (is_slow, is_refused)))| {
+            Pace {
+                up,
+                down,
+                share,
+                turns,
+                attempts,
+                windows: if is_slow { ("0s", "1m") } else { ("1m", "0s") },
+                nodes_max,
+                past,
+                failed,
+                is_slow,
+                is_refused,
+            }
         },
     )
 }
@@ -123,6 +135,7 @@ impl Pace {
                 "pending_idle",
                 json!({"timeout": "5s", "ours_only": self.is_slow}),
             ),
+            ("gangs", json!({"incomplete_after": "1m"})),
         ];
         let mut chain = ChainEntry::defaults();
         for (name, value) in settings {
@@ -155,7 +168,31 @@ impl Pace {
             history.absorb(&Input::Paced(&group.name, event), at);
         }
         if let Some(group) = cluster.snapshot.groups.first() {
-            (0..self.failed).for_each(|_| history.absorb(&Input::GaveUp(&group.name), began));
+            let gave_up = Input::GaveUp {
+                group: &group.name,
+                refused: self.is_refused,
+            };
+            (0..self.failed).for_each(|_| history.absorb(&gave_up, began));
+        }
+        for (group, (more, _, _)) in cluster.snapshot.groups.iter().zip(&self.past) {
+            let scaled = Input::Scaled {
+                group: &group.name,
+                from: group.replicas.saturating_sub(*more),
+                to: group.replicas,
+            };
+            history.absorb(&scaled, began);
+        }
+        for (gang, (ready, tries, ago)) in cluster.snapshot.gangs.iter().zip(&self.past) {
+            let id = gang.details.split(':').next().unwrap().to_owned();
+            let wait = GangWait {
+                since: cluster.now.minus_ms(*ago),
+                ready: u64::from(*ready),
+                tries: *tries,
+                paused_until: self
+                    .is_slow
+                    .then(|| cluster.now.plus_ms(30_000).minus_ms(*ago)),
+            };
+            history.gang_waits.insert(id, wait);
         }
         history.absorb(&Input::Observed(&cluster.snapshot), cluster.now);
         history
@@ -306,11 +343,12 @@ proptest! {
 
     /// Limits on the pace of groups, and pods that do not come up, break no rule either.
     #[test]
-    fn any_pace_keeps_the_invariants(cluster in clusters(), pace in pace()) {
+    fn any_pace_keeps_the_invariants(mut cluster in clusters(), pace in pace()) {
         let engine = pace.engine();
+        cluster.snapshot.replica_failure = pace.is_refused.then(|| "exceeded quota".to_owned());
         let history = pace.history(&cluster);
         let decision = engine.decide(&cluster.snapshot, &history, cluster.now);
-        prop_assert_eq!(invariants::check(&cluster.snapshot, &history, &decision), []);
+        prop_assert_eq!(invariants::check(&cluster.snapshot, &history, &decision), [], "{:#?}", decision);
         if let Some(at) = decision.next_check_at {
             prop_assert!(at > cluster.now);
         }

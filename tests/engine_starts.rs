@@ -5,7 +5,7 @@
 mod support;
 
 use rayscaler::engine::Engine;
-use rayscaler::model::{Input, NodeStatus};
+use rayscaler::model::{Input, NodeStatus, PlacementStrategy};
 use serde_json::json;
 use support::builders::{Cluster, group, lines};
 use support::passes::{act, engine, patched, pods_wait, see, wait};
@@ -48,6 +48,127 @@ fn what_nobody_needs_any_more_is_withdrawn_before_it_runs_newest_first() {
         "remove w3 (Withdrawn)",
     ];
     assert_eq!(lines(&decision), expected, "the newest go");
+}
+
+#[test]
+fn what_has_no_pod_yet_is_taken_back_when_nothing_needs_it_but_not_what_others_asked_for() {
+    let mut cluster = Cluster::default()
+        .group(group("cpu", "CPU=4"))
+        .replicas("cpu", 2)
+        .demand("CPU=4", 5);
+    see(&mut cluster);
+    let decision = cluster.decide();
+    assert_eq!(decision.groups[0].replicas_to, 5);
+    patched(&mut cluster, &decision);
+    cluster.snapshot.demands.clear();
+    let engine = Engine::default();
+    wait(&mut cluster, 1);
+    assert!(act(&mut cluster, &engine).is_empty());
+    let decision = cluster.decide();
+    cluster
+        .history
+        .absorb(&Input::Decided(&decision), cluster.now);
+    wait(&mut cluster, 31);
+    let lines = act(&mut cluster, &engine);
+    assert_eq!(lines, ["cpu 5 -> 2: pending_idle"]);
+    wait(&mut cluster, 300);
+    assert!(act(&mut cluster, &engine).is_empty());
+}
+
+#[test]
+fn a_group_whose_pods_are_refused_gives_way_to_the_groups_behind_it() {
+    let engine = Engine::default();
+    let mut cluster = Cluster::default()
+        .group(group("quota", "CPU=4"))
+        .group(group("free", "CPU=4 Custom=1"))
+        .demand("CPU=4", 3);
+    cluster.group_mut("quota").priority = 1;
+    see(&mut cluster);
+    assert_eq!(act(&mut cluster, &engine), ["quota 0 -> 3: tasks"]);
+    cluster.snapshot.replica_failure = Some("exceeded quota: pods=0".to_owned());
+    wait(&mut cluster, 59);
+    assert_eq!(act(&mut cluster, &engine), ["hold pods_refused"]);
+    wait(&mut cluster, 1);
+    let lines = act(&mut cluster, &engine);
+    assert_eq!(lines[0], "quota 3 -> 0: pods_refused", "{lines:?}");
+    assert!(
+        lines.contains(&"free 0 -> 3: tasks".to_owned()),
+        "{lines:?}"
+    );
+    cluster.snapshot.replica_failure = None;
+    cluster.settle();
+    cluster = cluster.demand("CPU=4", 4);
+    wait(&mut cluster, 30);
+    let lines = act(&mut cluster, &engine);
+    assert!(
+        lines.contains(&"free 3 -> 7: tasks".to_owned()),
+        "{lines:?}"
+    );
+    // After the pause one may try again; while it is refused the pause grows, to five minutes.
+    cluster.settle();
+    for pause in [30, 120, 240, 300, 300] {
+        cluster = cluster.demand("CPU=4", 1);
+        wait(&mut cluster, pause);
+        let lines = act(&mut cluster, &engine);
+        assert!(
+            lines.contains(&"quota 0 -> 1: tasks".to_owned()),
+            "{pause}: {lines:?}"
+        );
+        cluster.snapshot.replica_failure = Some("exceeded quota: pods=0".to_owned());
+        wait(&mut cluster, 60);
+        let lines = act(&mut cluster, &engine);
+        assert_eq!(lines[0], "quota 1 -> 0: pods_refused", "{pause}: {lines:?}");
+        cluster.snapshot.replica_failure = None;
+        cluster.settle();
+    }
+}
+
+#[test]
+fn a_minimum_whose_pods_are_refused_is_still_asked_for() {
+    let engine = Engine::default();
+    let mut cluster = Cluster::default().group(group("quota", "CPU=4"));
+    cluster.group_mut("quota").bounds.min = 2;
+    cluster = cluster.replicas("quota", 2).demand("CPU=4", 4);
+    see(&mut cluster);
+    assert_eq!(act(&mut cluster, &engine), ["quota 2 -> 4: tasks"]);
+    cluster.snapshot.replica_failure = Some("exceeded quota: pods=0".to_owned());
+    wait(&mut cluster, 60);
+    let lines = act(&mut cluster, &engine);
+    assert_eq!(lines[0], "quota 4 -> 2: pods_refused", "{lines:?}");
+    wait(&mut cluster, 5);
+    let lines = act(&mut cluster, &engine);
+    assert!(
+        !lines.iter().any(|line| line.starts_with("quota")),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn a_placement_group_may_try_whole_in_a_group_that_was_given_up() {
+    let engine = Engine::default();
+    let mut cluster = Cluster::default().group(group("gpu", "CPU=4")).gang(
+        "aa",
+        PlacementStrategy::StrictSpread,
+        &[("CPU=4", 3)],
+    );
+    see(&mut cluster);
+    let lines = act(&mut cluster, &engine);
+    assert_eq!(lines, ["gpu 0 -> 3: placement_group"]);
+    for _ in 1..=3 {
+        pods_wait(&mut cluster, "gpu", "ImagePullBackOff");
+        wait(&mut cluster, 600);
+        act(&mut cluster, &engine);
+    }
+    cluster.settle();
+    wait(&mut cluster, 60);
+    let lines = act(&mut cluster, &engine);
+    assert!(lines.contains(&"hold group_open".to_owned()), "{lines:?}");
+    wait(&mut cluster, 240);
+    let lines = act(&mut cluster, &engine);
+    assert!(
+        lines.contains(&"gpu 0 -> 3: placement_group".to_owned()),
+        "{lines:?}"
+    );
 }
 
 #[test]

@@ -23,9 +23,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::model::{
-    ClusterSnapshot, GroupDecision, History, Node, NodeKind, NodeStatus, PodName, RemovalCause,
-    ReplicaName, ReplicaRemoval, ResourceDemand, ScaleDecision, ScalingMode, WorkerGroup,
-    WorkerGroupName,
+    ClusterSnapshot, GroupDecision, History, Node, NodeKind, NodeStatus, PODS_REFUSED, PodName,
+    RemovalCause, ReplicaName, ReplicaRemoval, ResourceDemand, ScaleDecision, ScalingMode,
+    WorkerGroup, WorkerGroupName,
 };
 use crate::placement::{Corrections, Facts, GroupCensus, Ledger, Pool, live_replicas};
 use crate::policy::PolicyContext;
@@ -329,7 +329,13 @@ impl Check<'_> {
     fn served(&mut self, history: &History, decision: &ScaleDecision) {
         let all = || decision.groups.iter().flat_map(|group| &group.remove);
         let is_for_want = |cause| matches!(cause, RemovalCause::Idle | RemovalCause::Withdrawn);
-        let has_idle = all().any(|removal| is_for_want(removal.cause));
+        let groups = decision.groups.iter();
+        let reasons: BTreeSet<&str> = groups
+            .flat_map(|group| &group.reasons)
+            .map(|reason| reason.code.as_str())
+            .collect();
+        let has_idle =
+            all().any(|removal| is_for_want(removal.cause)) || reasons.contains("pending_idle");
         // What does not come up was counted as serving, and serves nothing.
         let is_order = all().any(|removal| {
             matches!(
@@ -337,10 +343,7 @@ impl Check<'_> {
                 RemovalCause::AboveMax | RemovalCause::Ordered | RemovalCause::Stuck
             )
         });
-        let is_lowered = decision
-            .groups
-            .iter()
-            .any(|group| group.reasons.iter().any(|r| r.code == "maximum"));
+        let is_lowered = reasons.contains("maximum") || reasons.contains(PODS_REFUSED);
         if !has_idle || is_order || is_lowered {
             return;
         }

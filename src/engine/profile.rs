@@ -49,6 +49,7 @@ impl Profile {
             Self::Default => {}
             Self::Ray => {
                 set("gpu_sparing", json!({"resources": ["GPU"]}));
+                set("gangs", json!({"incomplete_after": null}));
                 set("pending_idle", json!({"timeout": null, "ours_only": false}));
                 chain.retain(|entry| !NOT_IN_RAY.contains(&entry.name.as_str()));
             }

@@ -103,8 +103,8 @@ pub const WEAK_POINTS: &[WeakPoint] = &[
         "W10",
         "one group whose pods are refused blocks the groups behind it",
         "the condition `ReplicaFailure` while a group lacks pods",
-        "holds `pods_refused` and `behind_refused_pods`",
-        "named with the API server's words",
+        "holds `pods_refused`, `behind_refused_pods` and `group_open`",
+        "named with the API server's words; after a minute what was asked of that group is taken back, so that the operator gets to the others, and demand goes to groups that fit; it may try again after a pause of at most five minutes",
     ),
     point(
         "W11",

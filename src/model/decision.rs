@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Departure, PodName, Recommendation, ReplicaName, ResizeRequest, ResourceRequest, ScalingMode,
-    Timestamp, WorkerGroupName,
+    Departure, GangWait, PodName, Recommendation, ReplicaName, ResizeRequest, ResourceRequest,
+    ScalingMode, Timestamp, WorkerGroupName,
 };
 
 /// Says why a number changed; reasons of a group chain from `replicas_from` to `replicas_to`.
@@ -201,6 +201,11 @@ pub struct ScaleDecision {
     /// Shape: per group, the longest first; empty unless the policy `pending_idle` has a timeout.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unneeded_since: BTreeMap<WorkerGroupName, Vec<Timestamp>>,
+    /// How long placement groups have waited for nodes that were planned for them.
+    ///
+    /// Shape: by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gang_waits: BTreeMap<String, GangWait>,
     /// Nodes of which Ray is to be told that they are gone or going.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<Departure>,

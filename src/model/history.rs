@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterSnapshot, Departure, DepartureKind, Intent, NodeId, NodeKind, NodeStatus, NodeTemplate,
-    OperatorWaits, Pace, PodName, Problem, ResourceMap, ScaleDecision, ScaleEvent, Starts,
-    Timestamp, WorkerGroupName,
+    ClusterSnapshot, Departure, DepartureKind, GangWait, Intent, NodeId, NodeKind, NodeStatus,
+    NodeTemplate, OperatorWaits, Pace, PodName, Problem, ResourceMap, ScaleDecision, ScaleEvent,
+    Starts, Timestamp, WorkerGroupName,
 };
 
 pub use orders::Followed;
@@ -54,8 +54,13 @@ pub enum Input<'a> {
     Named(&'a PodName),
     /// The same patch in detail; the moments in it mean nothing.
     Paced(&'a WorkerGroupName, ScaleEvent),
-    /// Replicas of a group were named because they do not come up.
-    GaveUp(&'a WorkerGroupName),
+    /// Replicas of a group were given up because they do not come up.
+    GaveUp {
+        /// The group.
+        group: &'a WorkerGroupName,
+        /// Whether Kubernetes refused to make their pods.
+        refused: bool,
+    },
     /// A decision was made.
     Decided(&'a ScaleDecision),
     /// An earlier sidecar left word of what it knew.
@@ -82,6 +87,8 @@ pub struct Learnt {
 pub struct Asked {
     /// What `replicas` was set to.
     pub replicas: u32,
+    /// How many of them we have asked for, and nobody else.
+    pub ours: u32,
     /// When.
     pub at: Timestamp,
 }
@@ -116,6 +123,9 @@ pub struct History {
     /// Since when at least one, two, ... starting replicas of a group have had nothing to serve.
     #[serde(default)]
     pub unneeded_since: BTreeMap<WorkerGroupName, Vec<Timestamp>>,
+    /// How long placement groups have waited for nodes that were planned for them, by id.
+    #[serde(default)]
+    pub gang_waits: BTreeMap<String, GangWait>,
     /// What the operator has been waited for.
     #[serde(default)]
     pub operator: OperatorWaits,
@@ -167,8 +177,13 @@ impl History {
                 self.drain_refused_at.insert((*pod).clone(), at);
             }
             Input::Scaled { group, from, to } => {
-                let asked = Asked { replicas: *to, at };
                 if to > from {
+                    let before = self.asked.get(*group).map_or(0, |asked| asked.ours);
+                    let asked = Asked {
+                        replicas: *to,
+                        ours: before.saturating_add(to.saturating_sub(*from)),
+                        at,
+                    };
                     self.asked.insert((*group).clone(), asked);
                 } else {
                     self.asked.remove(*group);
@@ -187,7 +202,7 @@ impl History {
                 self.finish_by.entry((*pod).clone()).or_insert(*by);
             }
             Input::Paced(group, change) => self.pace.record(group, *change, at),
-            Input::GaveUp(group) => self.starts.record_failure(group, at),
+            Input::GaveUp { group, refused } => self.starts.record_failure(group, *refused, at),
             Input::Restored(intent) => intent.restore_to(self, at),
             Input::Told(departure) => {
                 let told_at = match departure.kind {
@@ -276,6 +291,7 @@ impl History {
 
     fn decided(&mut self, decision: &ScaleDecision, at: Timestamp) {
         self.unneeded_since.clone_from(&decision.unneeded_since);
+        self.gang_waits.clone_from(&decision.gang_waits);
         self.pace.recommended.clone_from(&decision.recommended);
         self.removable.clone_from(&decision.removable);
         if self.recovery.mode.map(|(mode, _)| mode) != Some(decision.mode) {

@@ -42,9 +42,9 @@ pub struct Intent {
     /// The head pod whose sidecar wrote it; `None` where it did not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<HeadPod>,
-    /// Replicas asked for and not there yet, and how long ago.
+    /// Replicas asked for and not there yet, how many of them by us, and how long ago.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    asked: BTreeMap<WorkerGroupName, (u32, u64)>,
+    asked: BTreeMap<WorkerGroupName, (u32, u32, u64)>,
     /// How long ago a pod's raylet accepted its drain.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     drained: BTreeMap<PodName, u64>,
@@ -66,7 +66,7 @@ pub struct Intent {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Entry {
     Drained(PodName),
-    Asked(WorkerGroupName, u32),
+    Asked(WorkerGroupName, u32, u32),
     Failed(WorkerGroupName),
     Up(WorkerGroupName),
     Down(WorkerGroupName),
@@ -127,8 +127,8 @@ impl Intent {
             let age_ms = *age_ms;
             match entry.clone() {
                 Entry::Drained(pod) => drop(intent.drained.insert(pod, age_ms)),
-                Entry::Asked(group, replicas) => {
-                    intent.asked.insert(group, (replicas, age_ms));
+                Entry::Asked(group, replicas, ours) => {
+                    intent.asked.insert(group, (replicas, ours, age_ms));
                 }
                 Entry::Failed(group) => drop(intent.failed.insert(group, age_ms)),
                 Entry::Up(group) => drop(intent.up.insert(group, age_ms)),
@@ -168,9 +168,12 @@ impl Intent {
     /// The writer's clock may be ahead: nothing lies in the future of `now`.
     pub(super) fn restore_to(&self, history: &mut History, now: Timestamp) {
         let at = |age_ms: u64| self.at.min(now).minus_ms(age_ms);
-        for (group, (replicas, age_ms)) in &self.asked {
-            let (replicas, at) = (*replicas, at(*age_ms));
-            let asked = Asked { replicas, at };
+        for (group, (replicas, ours, age_ms)) in &self.asked {
+            let asked = Asked {
+                replicas: *replicas,
+                ours: *ours,
+                at: at(*age_ms),
+            };
             history.asked.entry(group.clone()).or_insert(asked);
         }
         for (pod, age_ms) in &self.drained {
@@ -214,7 +217,7 @@ fn entries(history: &History, at: Timestamp) -> Vec<(u64, Entry)> {
         .extend(drained.map(|(pod, time)| (at.millis_since(*time), Entry::Drained(pod.clone()))));
     let asked = history.asked.iter();
     entries.extend(asked.map(|(group, asked)| {
-        let entry = Entry::Asked(group.clone(), asked.replicas);
+        let entry = Entry::Asked(group.clone(), asked.replicas, asked.ours);
         (at.millis_since(asked.at), entry)
     }));
     entries.sort_by(|(age, entry), (other_age, other)| {
@@ -272,10 +275,11 @@ mod tests {
         );
         let asked = groups().prop_flat_map(|groups| {
             let count = groups.len();
-            proptest::collection::vec(any::<u32>(), count).prop_map(move |replicas| {
-                let asked = groups.clone().into_iter().zip(replicas);
+            let counts = proptest::collection::vec(any::<(u32, u32)>(), count);
+            counts.prop_map(move |counts| {
+                let asked = groups.clone().into_iter().zip(counts);
                 asked
-                    .map(|((group, at), replicas)| (group, Asked { replicas, at }))
+                    .map(|((group, at), (replicas, ours))| (group, Asked { replicas, ours, at }))
                     .collect()
             })
         });
@@ -350,7 +354,7 @@ mod tests {
         let text = Intent::of(&history, Some(&head()), NOW).to_text();
         assert_eq!(
             text,
-            r#"{"v":1,"at":1700000000000,"head":{"created":1699999995000,"uid":"11111111-2222-3333-4444-555555555555"},"asked":{"g":[15,1200]},"up":{"g":1200}}"#
+            r#"{"v":1,"at":1700000000000,"head":{"created":1699999995000,"uid":"11111111-2222-3333-4444-555555555555"},"asked":{"g":[15,5,1200]},"up":{"g":1200}}"#
         );
         let later = text.replace("\"v\":1", "\"v\":2");
         assert_eq!(Intent::parse(&later).unwrap_err(), "version 2; accepted: 1");

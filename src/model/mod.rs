@@ -13,6 +13,7 @@
 mod decision;
 mod demand;
 mod departure;
+mod gang_wait;
 mod group;
 mod history;
 mod intent;
@@ -37,12 +38,13 @@ pub use demand::{
     Labels, PlacementStrategy, ResourceDemand, ResourceRequest,
 };
 pub use departure::{Departure, DepartureKind};
+pub use gang_wait::GangWait;
 pub use group::{NodeTemplate, ReplicaBounds, SkippedGroup, WorkerGroup, WorkerGroupName};
 pub use history::{Asked, Followed, HeadSeen, History, Input, Recovery};
 pub use intent::{ANNOTATION_INTENT, HeadPod, INTENT_BYTES_MAX, Intent};
 pub use mode::ScalingMode;
 pub use node::{Node, NodeId, NodeKind, NodeStatus, PodName, ReplicaName};
-pub use operator_waits::{Missing, OperatorWaits};
+pub use operator_waits::{Missing, OperatorWaits, PODS_REFUSED};
 pub use orders::{Orders, Protection};
 pub use pace::{Pace, Recommendation, ScaleEvent};
 pub use quantity::{Quantity, ResourceMap, ResourceName};

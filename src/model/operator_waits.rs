@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClusterSnapshot, NodeKind, NodeStatus, PodName, Timestamp, WorkerGroupName};
 
+/// The word for what is taken back because Kubernetes refuses to make the pods.
+pub const PODS_REFUSED: &str = "pods_refused";
+
 /// Says since when pods of a group have been missing, without a new one coming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {

@@ -13,6 +13,9 @@ pub struct FailedStarts {
     pub count: u32,
     /// The last time.
     pub at: Timestamp,
+    /// Whether Kubernetes refused to make them, the last time.
+    #[serde(default)]
+    pub refused: bool,
 }
 
 /// Holds what is known of nodes that are on their way.
@@ -47,10 +50,14 @@ impl Starts {
     }
 
     /// Takes in that pods of a group were given up.
-    pub(super) fn record_failure(&mut self, group: &WorkerGroupName, at: Timestamp) {
+    pub(super) fn record_failure(&mut self, group: &WorkerGroupName, refused: bool, at: Timestamp) {
         let failed = self.failed.entry(group.clone());
-        let failed = failed.or_insert(FailedStarts { count: 0, at });
+        let failed = failed.or_insert(FailedStarts {
+            count: 0,
+            at,
+            refused,
+        });
         failed.count = failed.count.saturating_add(1);
-        failed.at = at;
+        (failed.at, failed.refused) = (at, refused);
     }
 }

@@ -191,11 +191,25 @@ impl Pool {
         origin: Origin,
         nodes: u64,
     ) -> Vec<(usize, u64)> {
+        self.withdraw_where((group, origin), nodes, |_| true)
+    }
+
+    /// The same of those that nothing was placed on.
+    pub(crate) fn withdraw_unused(&mut self, group: usize, origin: Origin, nodes: u64) {
+        self.withdraw_where((group, origin), nodes, |slot| slot.uses.is_empty());
+    }
+
+    fn withdraw_where(
+        &mut self,
+        (group, origin): (usize, Origin),
+        nodes: u64,
+        is_meant: impl Fn(&Slot) -> bool,
+    ) -> Vec<(usize, u64)> {
         let mut left = nodes;
         let mut uses = Vec::new();
         for at in (0..self.slots.len()).rev() {
             let slot = &mut self.slots[at];
-            if left == 0 || slot.group != Some(group) || slot.origin != origin {
+            if left == 0 || slot.group != Some(group) || slot.origin != origin || !is_meant(slot) {
                 continue;
             }
             let count = slot.count.min(left);

@@ -9,7 +9,7 @@ use super::lineup::{Entry, Lineup, Pick};
 use super::pool::{Ledger, Pool};
 use super::queue::Queue;
 use super::resize::Resized;
-use super::shape::{ShapeId, aparts};
+use super::shape::{ShapeId, aparts, index};
 
 /// Holds the answer of [`Pool::place`]; nothing happens until it is committed.
 #[derive(Debug, Clone)]
@@ -35,6 +35,16 @@ impl Placement {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.unplaced.is_empty()
+    }
+
+    /// Returns how many requests found a place on a node that runs.
+    pub(crate) fn ready(&self, pool: &Pool) -> u64 {
+        let is_running = |pick: &&Pick| pool.states[index(pick.class)].is_running;
+        let picks = self.picks.iter().filter(is_running);
+        picks.fold(0, |sum: u64, pick| {
+            let each: u64 = pick.fill.iter().map(|(_, count)| *count).sum();
+            sum.saturating_add(each.saturating_mul(pick.nodes))
+        })
     }
 
     /// Returns what a fill is used for, in the words of the caller.

@@ -4,6 +4,8 @@
 //! arrives as one summed bundle; PACK and SPREAD are packed alike, as Ray's own scheduler does,
 //! unless `spread` says otherwise.
 //! Groups with placement constraints go first, then large ones.
+//!
+//! A group that stays incomplete for too long lets go of its nodes for a while, see `patience`.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +13,11 @@ use crate::model::{AntiAffinity, GangRequest, Infeasible, PlacementStrategy, Res
 use crate::placement::{Ledger, Placement};
 
 use super::explain::{Missing, report};
-use super::{Claim, Plan, Policy, PolicyContext, PolicyEntry, Stage, parse, schema_of, value_of};
+use super::patience::{Patience, Waits, id};
+use super::{
+    Claim, HumanDuration, Plan, Policy, PolicyContext, PolicyEntry, Stage, parse, schema_of,
+    value_of,
+};
 
 pub(super) const ENTRY: PolicyEntry = PolicyEntry {
     name: "gangs",
@@ -24,7 +30,7 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
 
 const CLASS: &str = "placement_group";
 
-#[derive(Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Gangs {
     /// Whether the bundles of a SPREAD group go to nodes of their own where that is possible,
@@ -33,6 +39,27 @@ struct Gangs {
     /// Whether a group that cannot be placed as it is most wanted is placed as it would do instead
     /// (`bundle_selectors`); Ray looks at the first list only.
     fallbacks: bool,
+    /// How long a group may wait while no further bundle finds a node that runs; null for ever.
+    incomplete_after: Option<HumanDuration>,
+    /// How long nothing is planned for it then, the first time; doubled each time.
+    pause: HumanDuration,
+    /// Longest pause.
+    pause_max: HumanDuration,
+}
+
+impl Default for Gangs {
+    fn default() -> Self {
+        let minutes = |count: u64| HumanDuration::from_ms(count * 60_000);
+        Self {
+            spread: false,
+            fallbacks: false,
+            // As long as a pod may find no Kubernetes node before it is replaced.
+            incomplete_after: Some(minutes(15)),
+            // Long enough for idle nodes to go, and for others to take them.
+            pause: minutes(2),
+            pause_max: minutes(30),
+        }
+    }
 }
 
 impl Policy for Gangs {
@@ -53,7 +80,19 @@ impl Policy for Gangs {
                 by_size
             }
         });
+        let patience = Patience {
+            incomplete_after: self.incomplete_after,
+            pause: self.pause,
+            pause_max: self.pause_max,
+        };
+        let mut waits = Waits::of(ctx, patience, gangs.iter().map(|(_, gang)| *gang));
         for (position, gang) in gangs {
+            if let Some(until) = waits.paused_until(gang, ctx.now) {
+                waits.keep(gang);
+                plan.recheck_at(until);
+                plan.unserved(waits.pause(gang, (name(gang), CLASS, position)));
+                continue;
+            }
             let (placement, bundles) = self.place(plan, gang);
             if placement.is_complete() {
                 let claim = Claim {
@@ -62,11 +101,18 @@ impl Policy for Gangs {
                     position,
                     is_whole: true,
                 };
+                waits.planned(gang, placement.ready(plan.pool()), ctx.now);
                 plan.accept(&placement, vec![claim; bundles.len()], Ledger::Free);
             } else {
+                if placement.is_cut {
+                    waits.keep(gang);
+                } else {
+                    waits.refused(gang);
+                }
                 refuse(ctx, plan, (position, gang), (&placement, bundles));
             }
         }
+        waits.remember(plan);
     }
 }
 
@@ -101,7 +147,7 @@ impl Gangs {
     ) -> Placement {
         if self.spread && gang.strategy == PlacementStrategy::Spread {
             let mut bundles = bundles.to_vec();
-            let id = gang.details.split(':').next().unwrap_or_default();
+            let id = id(gang);
             for bundle in &mut bundles {
                 bundle.request.anti_affinity = Some(AntiAffinity {
                     label_name: format!("_PG_{id}"),
@@ -151,6 +197,5 @@ fn refuse(
 }
 
 fn name(gang: &GangRequest) -> String {
-    let id = gang.details.split(':').next().unwrap_or_default();
-    format!("placement group {id}")
+    format!("placement group {}", id(gang))
 }

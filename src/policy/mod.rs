@@ -30,6 +30,7 @@ mod maximum;
 mod minimum;
 mod ordered;
 mod packing;
+mod patience;
 mod pending_idle;
 mod plan;
 mod rate;
@@ -43,6 +44,7 @@ mod settings;
 mod stabilization;
 mod staying;
 mod stopped;
+mod to_come;
 mod upscaling_mode;
 
 use serde::{Deserialize, Serialize};

@@ -6,6 +6,9 @@
 //! by number since starting replicas of a group are equal and requests may move between them.
 //! Off without a timeout, as in Ray.
 //!
+//! Replicas without a pod count as well: taking them back names nobody, and what the operator cannot
+//! make today does not come tomorrow for demand of yesterday.
+//!
 //! # Why only what we have asked for ourselves
 //!
 //! Replicas that a RayCluster begins with, or that somebody adds by hand, are there for work that
@@ -78,10 +81,18 @@ impl PendingIdle {
         (group, needed): (&WorkerGroup, &BTreeSet<usize>),
         timeout_ms: u64,
     ) {
-        let mut unneeded = unneeded(ctx, plan, group, needed);
+        let mut starting = unneeded(ctx, plan, group, needed);
+        let mut to_come = plan.unused_to_come(&group.name);
         if self.ours_only {
-            unneeded.retain(|replica| is_ours(ctx, group, replica));
+            starting.retain(|replica| is_ours(ctx, group, replica));
+            to_come = to_come.min(asked_by_us(ctx, group));
         }
+        // The least advanced ones are given up first, since least is lost with them: those without a
+        // pod, which the operator has not made yet, and may never be able to.
+        starting.sort_by_key(|replica| progress(ctx, replica));
+        let none = std::iter::repeat_n(None, usize::try_from(to_come).unwrap_or(usize::MAX));
+        let unneeded: Vec<Option<ReplicaState>> =
+            none.chain(starting.into_iter().map(Some)).collect();
         if unneeded.is_empty() {
             return;
         }
@@ -92,18 +103,14 @@ impl PendingIdle {
             .cloned()
             .unwrap_or_default();
         since.resize(unneeded.len(), ctx.now);
-        // The least advanced ones are given up first, since least is lost with them.
-        unneeded.sort_by_key(|replica| progress(ctx, replica));
-        let mut candidates: Vec<(Timestamp, ReplicaState)> =
+        let mut candidates: Vec<(Timestamp, Option<ReplicaState>)> =
             since.iter().copied().zip(unneeded).collect();
-        let place = |replica: &ReplicaState| {
-            replica
-                .hosts
-                .first()
-                .and_then(|at| plan.pool().place_of(*at))
+        let place = |replica: &Option<ReplicaState>| {
+            let first = replica.as_ref()?.hosts.first()?;
+            plan.pool().place_of(*first)
         };
         candidates.sort_by_key(|(since, replica)| (*since, place(replica)));
-        let mut released = 0;
+        let mut released = 0_u32;
         for (since, replica) in candidates {
             let idle_ms = ctx.now.millis_since(since);
             let draft = plan.group(&group.name);
@@ -111,17 +118,31 @@ impl PendingIdle {
             if idle_ms <= timeout_ms {
                 plan.recheck_at(since.plus_ms(timeout_ms).plus_ms(1));
             } else if may_go {
+                let Some(replica) = replica else {
+                    released += plan.call_off(&group.name, 1, "pending_idle", "no pod so far");
+                    continue;
+                };
                 let release = Release {
                     replica: &replica.name,
                     cause: RemovalCause::Withdrawn,
                     code: "pending_idle",
                     idle_ms,
                 };
-                released += usize::from(plan.release(ctx, &group.name, release));
+                released += u32::from(plan.release(ctx, &group.name, release));
             }
         }
+        let released = usize::try_from(released).unwrap_or(usize::MAX);
         plan.remember_unneeded(&group.name, since.split_off(released.min(since.len())));
     }
+}
+
+/// Returns how many replicas were asked for by us and nobody else, and are not there yet.
+fn asked_by_us(ctx: PolicyContext<'_>, group: &WorkerGroup) -> u32 {
+    ctx.history.asked.get(&group.name).map_or(0, |asked| {
+        // What an earlier round of this decision has taken back is in no history yet.
+        let taken_back = asked.replicas.saturating_sub(group.replicas);
+        asked.ours.saturating_sub(taken_back)
+    })
 }
 
 /// Returns whether the pods of a replica came up soon after we had asked for more.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    GroupDecision, Hold, Infeasible, KeptIdle, PodName, Recommendation, ResizeRequest,
+    GangWait, GroupDecision, Hold, Infeasible, KeptIdle, PodName, Recommendation, ResizeRequest,
     ResourceDemand, ScaleDecision, Timestamp, Unserved, WorkerGroupName,
 };
 use crate::placement::{
@@ -373,6 +373,11 @@ impl Plan {
         if !since.is_empty() {
             self.decision.unneeded_since.insert(name.clone(), since);
         }
+    }
+
+    /// Remembers how long placement groups have waited.
+    pub(super) fn remember_gangs(&mut self, waits: BTreeMap<String, GangWait>) {
+        self.decision.gang_waits = waits;
     }
 
     /// Remembers what a group was to become lately.

@@ -4,8 +4,11 @@
 //! kubelet, while the demand that the pod is to serve counts as served. A pod that is named while
 //! `replicas` stays is made anew, perhaps on another node. When several attempts in a row bring no
 //! node, the group is opened like a circuit breaker: its stuck pods go without a replacement, nothing
-//! is launched there, and demand goes to other groups that fit. After a pause one replica may try;
-//! a node that joins closes the breaker.
+//! is launched there, and demand goes to other groups that fit. After a pause one replica may try, or a
+//! placement group whole; a node that joins closes the breaker.
+//!
+//! A group whose pods Kubernetes refuses is opened, too, and what it was asked for is taken back: the
+//! operator ends its pass where a pod is refused, so that no group behind gets any.
 //!
 //! # Why these times
 //!
@@ -19,8 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    FailedStarts, Hold, Node, NodeStatus, RemovalCause, ReplicaName, Timestamp, WorkerGroup,
-    WorkerGroupName,
+    FailedStarts, Hold, Missing, Node, NodeStatus, PODS_REFUSED, RemovalCause, ReplicaName,
+    Timestamp, WorkerGroup, WorkerGroupName,
 };
 use crate::placement::{ReplicaHealth, ReplicaState};
 
@@ -39,6 +42,10 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
     schema: schema_of::<Recycle>,
 };
 
+/// How long a group is left alone at most while Kubernetes refuses its pods: asking is cheap, and a
+/// quota may be raised at any time. Units: milliseconds.
+const REFUSED_PAUSE_MAX_MS: u64 = 300_000;
+
 /// The word for a group that is not asked for more.
 const OPEN: &str = "group_open";
 
@@ -53,6 +60,9 @@ struct Recycle {
     crash_after: HumanDuration,
     /// How long its raylet may not register although nothing seems wrong.
     unregistered_after: HumanDuration,
+    /// How long Kubernetes may refuse to make pods of a group, because of a quota or a webhook; the
+    /// group is opened at the first time.
+    refused_after: HumanDuration,
     /// After how many attempts in a row a group is opened.
     attempts: u32,
     /// Pause after the first attempt; doubled after each.
@@ -69,6 +79,7 @@ impl Default for Recycle {
             image_after: minutes(10),
             crash_after: minutes(5),
             unregistered_after: minutes(30),
+            refused_after: minutes(1),
             attempts: 3,
             pause: minutes(1),
             pause_max: minutes(60),
@@ -85,7 +96,8 @@ struct Stuck {
 impl Policy for Recycle {
     fn apply(&self, ctx: PolicyContext<'_>, plan: &mut Plan) {
         let starts = &ctx.history.starts;
-        if starts.since.is_empty() && starts.failed.is_empty() {
+        let refused = first_missing(ctx).filter(|_| ctx.snapshot.replica_failure.is_some());
+        if starts.since.is_empty() && starts.failed.is_empty() && refused.is_none() {
             return;
         }
         let named = named_now(ctx);
@@ -104,9 +116,13 @@ impl Policy for Recycle {
                     None => self.give_up(ctx, plan, group, (failed, own)),
                 },
             }
-            if let Some(failed) = failed.filter(|failed| failed.count >= self.attempts) {
+            let is_open = |failed: &FailedStarts| failed.refused || failed.count >= self.attempts;
+            if let Some(failed) = failed.filter(is_open) {
                 open(ctx, plan, group, (failed, quiet_until));
             }
+        }
+        if let Some((group, missing)) = refused {
+            self.give_way(ctx, plan, group, missing);
         }
     }
 }
@@ -118,7 +134,35 @@ impl Recycle {
             .pause
             .as_ms()
             .saturating_mul(doubled.unwrap_or(u64::MAX));
-        failed.at.plus_ms(pause.min(self.pause_max.as_ms()))
+        let most = self.pause_max.as_ms();
+        let most = if failed.refused {
+            most.min(REFUSED_PAUSE_MAX_MS)
+        } else {
+            most
+        };
+        failed.at.plus_ms(pause.min(most))
+    }
+
+    /// Takes back what Kubernetes refuses to make: the operator ends each pass there, so that the
+    /// groups behind wait as well, and demand may fit another group.
+    fn give_way(
+        &self,
+        ctx: PolicyContext<'_>,
+        plan: &mut Plan,
+        group: &WorkerGroup,
+        missing: &Missing,
+    ) {
+        let since = missing.since.plus_ms(self.refused_after.as_ms());
+        if since > ctx.now {
+            plan.recheck_at(since);
+            return;
+        }
+        let message = ctx.snapshot.replica_failure.as_deref().unwrap_or_default();
+        let detail = format!("its pods are refused: {message}");
+        plan.call_off(&group.name, u32::MAX, PODS_REFUSED, &detail);
+        let most = plan.replicas_to(&group.name);
+        let detail = format!("not asked for more: {detail}");
+        plan.limit(&group.name, most, OPEN, &detail);
     }
 
     /// Returns the replicas that do not come up, by group.
@@ -235,7 +279,30 @@ fn close_down(plan: &mut Plan, group: &WorkerGroup, attempts: u32) {
     plan.limit(&group.name, most, OPEN, &detail);
 }
 
-/// Lets nothing be launched in a group whose pods do not come, or one replica after the pause.
+/// Returns how many replicas may try: one, or as many as the largest placement group could need, which
+/// is launched whole or not at all.
+fn trial(ctx: PolicyContext<'_>) -> u32 {
+    let gangs = ctx.snapshot.gangs.iter();
+    let bundles = gangs.map(|gang| gang.bundle_count).max().unwrap_or(0);
+    u32::try_from(bundles).unwrap_or(u32::MAX).max(1)
+}
+
+/// Returns the first group that misses pods, but for those in which the operator waits for a pod to go.
+///
+/// The operator makes pods group by group, and ends its pass with the first one that it cannot make.
+fn first_missing<'a>(ctx: PolicyContext<'a>) -> Option<(&'a WorkerGroup, &'a Missing)> {
+    let going = &ctx.history.operator.going_since;
+    let is_locked = |group: &WorkerGroup| {
+        let mut nodes = ctx.snapshot.nodes.iter();
+        nodes.any(|node| node.group == group.name && going.contains_key(&node.name))
+    };
+    ctx.snapshot.groups.iter().find_map(|group| {
+        let missing = ctx.history.operator.missing.get(&group.name)?;
+        (!is_locked(group)).then_some((group, missing))
+    })
+}
+
+/// Lets nothing be launched in a group whose pods do not come, or a trial after the pause.
 fn open(
     ctx: PolicyContext<'_>,
     plan: &mut Plan,
@@ -252,7 +319,9 @@ fn open(
             let mut staying = draft.staying();
             draft.to_come() > 0 || staying.any(|replica| !replica.is_running(ctx.snapshot))
         });
-        most = most.saturating_add(u32::from(!is_trying));
+        if !is_trying {
+            most = most.saturating_add(trial(ctx));
+        }
         format!("its pods did not come up {times} times in a row; one replica may try")
     };
     plan.limit(

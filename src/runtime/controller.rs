@@ -422,8 +422,8 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
                     }
                     let pace = Paced::of(change, decision);
                     self.history.absorb(&Input::Paced(group, pace.event), now);
-                    if pace.gave_up {
-                        self.history.absorb(&Input::GaveUp(group), now);
+                    if let Some(refused) = pace.gave_up {
+                        self.history.absorb(&Input::GaveUp { group, refused }, now);
                     }
                 }
                 self.observe.adopt(Some(raycluster));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::act::GroupChange;
-use crate::model::{PodName, Reason, RemovalCause, ScaleDecision, ScaleEvent};
+use crate::model::{PODS_REFUSED, PodName, Reason, RemovalCause, ScaleDecision, ScaleEvent};
 
 /// Growth that nobody limits: what the RayCluster itself asks for, what is there already, and what
 /// takes the place of a pod that does not come up.
@@ -14,8 +14,9 @@ const FREE: [&str; 4] = ["minimum", "maximum", "replicas_repaired", "recycled"];
 pub(super) struct Paced {
     /// How it was changed.
     pub(super) event: ScaleEvent,
-    /// Whether pods were given up because they do not come up.
-    pub(super) gave_up: bool,
+    /// Whether pods were given up because they do not come up, and if so, whether because Kubernetes
+    /// refused to make them.
+    pub(super) gave_up: Option<bool>,
 }
 
 impl Paced {
@@ -36,9 +37,11 @@ impl Paced {
             .replicas_to
             .saturating_add(named)
             .saturating_sub(change.replicas_from);
-        let reasons = decided.into_iter().flat_map(|group| &group.reasons);
+        let reasons = || decided.into_iter().flat_map(|group| &group.reasons);
+        let is_refused = reasons().any(|reason| reason.code == PODS_REFUSED);
+        let is_stuck = count(|cause| cause == RemovalCause::Stuck) > 0;
         let is_free = |reason: &&Reason| FREE.contains(&reason.code.as_str());
-        let free = reasons.filter(is_free).fold(0_u32, |sum, reason| {
+        let free = reasons().filter(is_free).fold(0_u32, |sum, reason| {
             sum.saturating_add(reason.to.saturating_sub(reason.from))
         });
         Self {
@@ -48,7 +51,7 @@ impl Paced {
                 named,
                 ..ScaleEvent::default()
             },
-            gave_up: count(|cause| cause == RemovalCause::Stuck) > 0,
+            gave_up: (is_refused || is_stuck).then_some(is_refused),
         }
     }
 }
@@ -112,7 +115,7 @@ mod tests {
         };
         let expected = Paced {
             event,
-            gave_up: true,
+            gave_up: Some(false),
         };
         assert_eq!(Paced::of(&change, &decision), expected);
     }

@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use rayscaler::engine::{ChainEntry, Engine};
-use rayscaler::model::{Input, NodeStatus, RemovalCause, ScaleDecision, ScaleEvent};
+use rayscaler::model::{Input, NodeStatus, PODS_REFUSED, RemovalCause, ScaleDecision, ScaleEvent};
 use rayscaler::policy::Registry;
 use serde_json::Value;
 
@@ -37,8 +37,21 @@ pub fn patched(cluster: &mut Cluster, decision: &ScaleDecision) {
         cluster
             .history
             .absorb(&Input::Paced(name, event), cluster.now);
-        if of(RemovalCause::Stuck) > 0 {
-            cluster.history.absorb(&Input::GaveUp(name), cluster.now);
+        let (from, to) = (group.replicas_from, group.replicas_to);
+        let scaled = Input::Scaled {
+            group: name,
+            from,
+            to,
+        };
+        cluster.history.absorb(&scaled, cluster.now);
+        let mut reasons = group.reasons.iter();
+        let refused = reasons.any(|reason| reason.code == PODS_REFUSED);
+        if refused || of(RemovalCause::Stuck) > 0 {
+            let gave_up = Input::GaveUp {
+                group: name,
+                refused,
+            };
+            cluster.history.absorb(&gave_up, cluster.now);
         }
     }
     cluster.apply(decision);
