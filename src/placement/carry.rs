@@ -9,7 +9,7 @@ use super::asked::Asked;
 use super::ids::Ids;
 use super::outfit::Outfits;
 use super::pool::{Facts, Pool, narrow};
-use super::ranks::Ranks;
+use super::replay::Calls;
 use super::shape::{Shapes, index};
 use super::state::NodeState;
 
@@ -21,7 +21,7 @@ pub(crate) struct Carry {
     pub(super) shapes: Shapes,
     pub(super) states: Vec<NodeState>,
     pub(super) ids: Ids,
-    pub(super) ranks: Ranks,
+    pub(super) calls: Option<Calls>,
     pub(super) seen: Vec<Option<Seen>>,
 }
 
@@ -52,7 +52,7 @@ impl Carry {
             shapes: Shapes::default(),
             states: Vec::new(),
             ids: Ids::default(),
-            ranks: Ranks::default(),
+            calls: None,
             seen: Vec::new(),
         }
     }
@@ -67,7 +67,7 @@ impl Pool {
             shapes: self.shapes,
             states: self.states,
             ids: self.ids,
-            ranks: self.ranks,
+            calls: self.replay.into_calls(),
             seen: self.seen,
         }
     }

@@ -1,10 +1,10 @@
 //! Changes of the pool: placements that are taken over, nodes that come and go, caps.
 
 use super::caps::{Caps, Usage};
-use super::lineup::Entry;
+use super::lineup::{Entry, Pick};
 use super::place::Placement;
 use super::pool::{Ledger, Origin, Pool, Slot};
-use super::shape::index;
+use super::shape::{ShapeId, index};
 
 impl Pool {
     /// Takes a placement over; `claims` says for each ask what the nodes are used for.
@@ -12,21 +12,24 @@ impl Pool {
     /// As in Ray the nodes that were picked come first from now on, then the others, then those
     /// set aside, then new ones.
     pub fn commit(&mut self, placement: &Placement, claims: &[usize], ledger: Ledger) {
-        let mut lineup = self.take_lineup(ledger);
         if !self.corrections.order {
+            let mut lineup = self.take_lineup(ledger, 0);
             self.set_aside(&mut lineup, &placement.shapes);
+            self.put_lineup((ledger, 0), lineup);
         }
-        self.lineups = [None, None];
+        let mut lineups = std::mem::take(&mut self.lineups[ledger.index()]);
+        self.lineups = Default::default();
         let picks = i64::try_from(placement.picks.len()).unwrap_or(i64::MAX);
         let mut key = self.first - picks;
         self.first = key - 1;
         let mut moved = Vec::with_capacity(placement.picks.len());
         for pick in &placement.picks {
-            lineup.pop(pick.class, pick.nodes);
+            let half = self.half_of(pick.class);
+            if let Some(lineup) = &mut lineups[half] {
+                lineup.pop(pick.class, pick.nodes);
+            }
             let (slot, is_part) = (pick.slot, self.slots[pick.slot].count > pick.nodes);
-            let state = &self.states[index(pick.class)];
-            let after = state.after(&pick.fill, &placement.shapes, self.terrain());
-            let class = self.intern(after);
+            let class = self.class_after(pick, &placement.shapes);
             let slot = if is_part {
                 self.split(slot, pick.nodes)
             } else {
@@ -39,8 +42,12 @@ impl Pool {
             let count = held.count;
             moved.push((class, Entry { key, slot, count }));
         }
+        let after = moved.iter().map(|(class, _)| *class);
+        self.replay.take_over(placement.call, after);
         for (class, entry) in moved.into_iter().rev() {
-            lineup.push_front(class, entry);
+            if let Some(lineup) = &mut lineups[self.half_of(class)] {
+                lineup.push_front(class, entry);
+            }
         }
         let first_new = self.slots.len();
         for fresh in &placement.fresh {
@@ -58,23 +65,30 @@ impl Pool {
                 self.slots[before].hold(class, ledger, placement.uses(fill, claims));
             }
             let slot = &self.slots[before];
-            lineup.push_back(
-                class,
-                Entry {
-                    key: slot.key,
-                    slot: before,
-                    count: slot.count,
-                },
-            );
+            if let Some(lineup) = &mut lineups[self.half_of(class)] {
+                let (key, count) = (slot.key, slot.count);
+                let slot = before;
+                lineup.push_back(class, Entry { key, slot, count });
+            }
         }
         if placement.resized.is_empty() {
-            self.put_lineup(ledger, lineup);
+            self.lineups[ledger.index()] = lineups;
         } else {
             self.commit_resized(placement, claims, (ledger, first_new));
         }
         if !placement.launched.is_empty() {
             self.explained.clear();
         }
+    }
+
+    /// Returns the class of a node that was picked, once it holds what it takes.
+    fn class_after(&mut self, pick: &Pick, shapes: &[ShapeId]) -> u32 {
+        if let Some(known) = pick.after {
+            return known;
+        }
+        let state = &self.states[index(pick.class)];
+        let after = state.after(&pick.fill, shapes, self.terrain());
+        self.intern(after)
     }
 
     /// Moves the nodes that were resized, and those that could have been, behind the others.
@@ -120,7 +134,7 @@ impl Pool {
             self.slots[slot].key = self.last;
             self.last += 1;
         }
-        self.lineups = [None, None];
+        self.lineups = Default::default();
     }
 
     /// Makes `nodes` nodes of a slot a slot of their own.
@@ -152,7 +166,7 @@ impl Pool {
                 self.slots[before].key -= i64::MAX / 2;
             }
         }
-        self.lineups = [None, None];
+        self.lineups = Default::default();
         self.explained.clear();
     }
 
@@ -171,9 +185,10 @@ impl Pool {
                 continue;
             }
             self.slots[slot].count = 0;
+            self.replay.leave(*at);
             let class = self.slots[slot].whole;
             self.take_from_usage(class, 1);
-            self.lineups = [None, None];
+            self.lineups = Default::default();
         }
     }
 
@@ -222,7 +237,7 @@ impl Pool {
             let class = slot.whole;
             self.take_from_usage(class, count);
         }
-        self.lineups = [None, None];
+        self.lineups = Default::default();
         self.explained.clear();
         uses
     }
@@ -342,7 +357,8 @@ impl Pool {
             self.slots[slot].key = key;
         }
         (self.first, self.last) = (-1, i64::try_from(self.slots.len()).unwrap_or(i64::MAX));
-        self.lineups = [None, None];
+        self.replay.forget();
+        self.lineups = Default::default();
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) struct Fresh {
     pub(super) group: usize,
     pub(super) class: u32,
     pub(super) nodes: u64,
-    pub(super) fill: Option<Box<[(usize, u64)]>>,
+    pub(super) fill: Option<Arc<[(usize, u64)]>>,
 }
 
 /// One kind of host of one group that may be launched.
@@ -108,7 +108,7 @@ impl<'a> Growth<'a> {
                 .iter()
                 .filter_map(|candidate| candidate.trial.as_deref());
             let taken = trials
-                .flat_map(|trial| &trial.fill)
+                .flat_map(|trial| trial.fill.iter())
                 .filter(|(other, _)| *other == at);
             taken.map(|(_, count)| *count).max().unwrap_or(0)
         };
@@ -202,7 +202,7 @@ impl<'a> Growth<'a> {
                 let hosts = kinds
                     .find(|(class, _)| *class == candidate.class)
                     .map_or(1, |(_, n)| *n);
-                for (at, count) in candidate.trial.iter().flat_map(|trial| &trial.fill) {
+                for (at, count) in candidate.trial.iter().flat_map(|trial| trial.fill.iter()) {
                     let sum = used.entry(*at).or_default();
                     *sum = sum.saturating_add(count.saturating_mul(hosts));
                 }

@@ -8,15 +8,15 @@
 //! up to date while the requests become fewer: a class is simulated again only when fewer requests
 //! of a shape are left than it would take.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::aside::Sides;
 use super::budget::Budget;
 use super::floors::Floors;
 use super::queue::{Queue, QueueKey};
-use super::ranks::Ranks;
+use super::race::Race;
+use super::score::Ranked;
 use super::shape::{ShapeId, Shapes, index};
 use super::state::{NodeState, Scratch, Terrain, Trial};
 use super::view::{Standing, View};
@@ -24,11 +24,8 @@ use super::view::{Standing, View};
 /// Above this many equal steps they are taken in strides, so that counts in the billions end.
 pub(super) const STRIDES: u64 = 4_096;
 
-/// Requests of a list whose views are kept for the next one.
-const SHORT: u64 = 64;
-
-/// Entries of all views together; each takes about 100 bytes.
-const KEPT_MAX: usize = 200_000;
+/// Entries of all views together; each takes 32 bytes.
+const KEPT_MAX: usize = 600_000;
 
 /// Holds `nodes` nodes of one slot that take the same.
 #[derive(Debug, Clone)]
@@ -36,7 +33,9 @@ pub(super) struct Pick {
     pub(super) class: u32,
     pub(super) slot: usize,
     pub(super) nodes: u64,
-    pub(super) fill: Box<[(usize, u64)]>,
+    pub(super) fill: Arc<[(usize, u64)]>,
+    /// Its class afterwards, where that is known.
+    pub(super) after: Option<u32>,
 }
 
 /// Nodes of one slot at their place in the list.
@@ -192,14 +191,17 @@ impl Lineup {
     /// Places what fits, each node visited at most once; the nodes stay where they are.
     pub(super) fn fill(
         &mut self,
-        queue: &mut Queue,
+        (queue, is_long): (&mut Queue, bool),
         terrain: Terrain<'_>,
-        (budget, scratch, ranks): (&mut Budget, &mut Scratch, &mut Ranks),
+        (budget, scratch): (&mut Budget, &mut Scratch),
     ) -> Vec<Pick> {
-        let picks = if queue.total() <= SHORT {
-            self.fill_short(queue, terrain, (budget, scratch, ranks))
-        } else {
+        if queue.is_empty() || self.lines.is_empty() {
+            return Vec::new();
+        }
+        let picks = if is_long {
             self.fill_long(queue, terrain, (budget, scratch))
+        } else {
+            self.fill_short(queue, terrain, (budget, scratch))
         };
         for class in self.touched.drain(..) {
             let line = &mut self.lines[index(class)];
@@ -214,7 +216,7 @@ impl Lineup {
         (queue, shapes): (&Queue, &Shapes),
         make: impl FnOnce() -> Offers,
     ) -> Offers {
-        if queue.total() > SHORT {
+        if queue.is_long() {
             return make();
         }
         if self.kept > KEPT_MAX {
@@ -242,22 +244,16 @@ impl Lineup {
         &mut self,
         queue: &mut Queue,
         terrain: Terrain<'_>,
-        (budget, scratch, ranks): (&mut Budget, &mut Scratch, &mut Ranks),
+        (budget, scratch): (&mut Budget, &mut Scratch),
     ) -> Vec<Pick> {
+        let mut new: Vec<Ranked> = Vec::new();
         let mut picks = Vec::new();
         while !queue.is_empty() && budget.step(1) {
             if self.kept > KEPT_MAX {
                 (self.kept, self.views) = (0, BTreeMap::new());
             }
             let key = queue.key(terrain.shapes);
-            if !self.views.contains_key(&key) {
-                self.views.insert(key.clone(), View::default());
-            }
-            let Some(view) = self.views.get_mut(&key) else {
-                break;
-            };
-            let mut ranks = (view.read < self.log.len()).then(|| ranks.of(&key));
-            let mut new = Vec::new();
+            let view = self.views.entry(key).or_default();
             while let Some(class) = self.log.get(view.read).copied() {
                 view.read += 1;
                 let at = index(class);
@@ -265,16 +261,12 @@ impl Lineup {
                     continue;
                 }
                 budget.spend(1);
-                let mut rate = || terrain.state(class).rate((queue, false), terrain, scratch);
-                let rank = match &mut ranks {
-                    Some(ranks) => ranks.get_or(class, rate),
-                    None => rate(),
-                };
-                new.extend(rank.map(|rank| (Reverse(rank), class)));
+                let rank = terrain.state(class).rate((queue, false), terrain, scratch);
+                new.extend(rank.map(|rank| rank.of(class)));
             }
             self.kept += new.len();
-            view.add(new);
-            let Some(class) = view.best(|class| self.lines[index(class)].standing()) else {
+            view.add(&mut new);
+            let Some(class) = view.best(|it| self.lines[index(it.class)].standing()) else {
                 break;
             };
             let trial = terrain.state(class).offer((queue, false), terrain, scratch);
@@ -288,6 +280,7 @@ impl Lineup {
                 slot: front.slot,
                 nodes: 1,
                 fill: trial.fill,
+                after: None,
             });
         }
         picks
@@ -309,13 +302,13 @@ impl Lineup {
             }
             budget.spend(1);
             if let Some(trial) = terrain.state(class).offer((queue, false), terrain, scratch) {
-                new.push((Reverse(trial.rank), class));
+                new.push(trial.rank.of(class));
                 race.want(class, trial);
             }
         }
-        race.view.add(new);
+        race.view.add(&mut new);
         while !queue.is_empty() && budget.step(1) {
-            let Some(class) = race.view.best(|class| self.lines[index(class)].standing()) else {
+            let Some(class) = race.best(|class| self.lines[index(class)].standing()) else {
                 break;
             };
             let (Some(trial), Some(front)) =
@@ -339,7 +332,7 @@ impl Lineup {
             if self.lines[index(class)].front().is_none() {
                 race.leave(class);
             }
-            for (at, _) in &fill {
+            for (at, _) in fill.iter() {
                 while let Some(class) = race.overtaken(*at, queue.remaining(*at)) {
                     budget.spend(1);
                     race.enter(
@@ -348,82 +341,17 @@ impl Lineup {
                     );
                 }
             }
+            race.settle();
             picks.push(Pick {
                 class,
                 slot: front.slot,
                 nodes,
                 fill,
+                after: None,
             });
         }
         scratch.floors = None;
         picks
-    }
-}
-
-/// The classes of one call, simulated again as the requests become fewer.
-struct Race {
-    view: View,
-    trials: Vec<Option<Trial>>,
-    /// By position in the queue: how many each class would take.
-    wanted: Vec<BinaryHeap<(u64, u32)>>,
-}
-
-impl Race {
-    fn new(shapes: usize, classes: usize) -> Self {
-        let mut trials = Vec::new();
-        trials.resize_with(classes, || None);
-        let mut wanted = Vec::new();
-        wanted.resize_with(shapes, BinaryHeap::new);
-        Self {
-            view: View::default(),
-            trials,
-            wanted,
-        }
-    }
-
-    /// Takes a class out, whose nodes are all taken or have to be simulated again.
-    fn leave(&mut self, class: u32) {
-        if let Some(old) = self.trials[index(class)].take() {
-            self.view.remove((Reverse(old.rank), class));
-        }
-    }
-
-    fn enter(&mut self, class: u32, trial: Option<Trial>) {
-        self.leave(class);
-        if let Some(trial) = trial {
-            self.view.insert((Reverse(trial.rank), class));
-            self.want(class, trial);
-        }
-    }
-
-    /// Remembers what a class would take.
-    fn want(&mut self, class: u32, trial: Trial) {
-        for (at, count) in &trial.fill {
-            self.wanted[*at].push((*count, class));
-        }
-        self.trials[index(class)] = Some(trial);
-    }
-
-    /// Returns a class that would take more of a shape than are left.
-    fn overtaken(&mut self, at: usize, remaining: u64) -> Option<u32> {
-        let (count, class) = self.greediest(at)?;
-        (count > remaining).then_some(class)
-    }
-
-    /// Returns the most that any class would take of a shape; while as many remain, no trial changes.
-    fn most(&mut self, at: usize) -> u64 {
-        self.greediest(at).map_or(0, |(count, _)| count)
-    }
-
-    fn greediest(&mut self, at: usize) -> Option<(u64, u32)> {
-        while let Some((count, class)) = self.wanted[at].peek().copied() {
-            let takes = |trial: &Trial| trial.fill.contains(&(at, count));
-            if self.trials[index(class)].as_ref().is_some_and(takes) {
-                return Some((count, class));
-            }
-            self.wanted[at].pop();
-        }
-        None
     }
 }
 

@@ -18,7 +18,7 @@
 //!   one more simulation of a class each time that fewer requests of a shape are left than it would take;
 //! - a call for few (a placement group): O(log C) per node taken, once each class has been simulated
 //!   for a list like it: O(C · L) in all;
-//! - deciding again with the launches in the pool: no class is simulated a second time for a short list;
+//! - deciding again with the launches in the pool: O(1) per node that is taken as before, O(C) where anything differs;
 //! - launches: O(G) per step, and equal steps are one, whatever their number.
 //!
 //! Counts of requests appear nowhere: a million equal tasks cost what one does.
@@ -41,7 +41,8 @@ mod packing;
 mod place;
 mod pool;
 mod queue;
-mod ranks;
+mod race;
+mod replay;
 mod replicas;
 mod resize;
 mod score;

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::model::ResourceDemand;
 
+use super::budget::Budget;
 use super::growth::{Fresh, Growth};
 use super::lineup::{Entry, Lineup, Pick};
 use super::pool::{Ledger, Pool};
 use super::queue::Queue;
 use super::resize::Resized;
 use super::shape::{ShapeId, aparts, index};
+use super::state::Scratch;
 
 /// Holds the answer of [`Pool::place`]; nothing happens until it is committed.
 #[derive(Debug, Clone)]
@@ -27,6 +29,8 @@ pub struct Placement {
     pub is_cut: bool,
     /// Whether no choice of a new node was a tie: the same nodes are chosen when they are there.
     pub(crate) is_plain: bool,
+    /// Number of the call in its round.
+    pub(super) call: usize,
     asks: Vec<usize>,
 }
 
@@ -68,7 +72,7 @@ impl Placement {
     pub fn served_by(&self, group: usize) -> BTreeMap<usize, u64> {
         let mut served = BTreeMap::new();
         for fresh in self.fresh.iter().filter(|fresh| fresh.group == group) {
-            for (at, count) in fresh.fill.iter().flatten() {
+            for (at, count) in fresh.fill.iter().flat_map(|fill| fill.iter()) {
                 let sum: &mut u64 = served.entry(self.asks[*at]).or_default();
                 *sum = sum.saturating_add(count.saturating_mul(fresh.nodes));
             }
@@ -83,12 +87,18 @@ impl Pool {
         self.settle_choice();
         let counted = self.number(asks);
         let mut queue = Queue::new(&counted, &self.shapes, self.corrections.order);
-        let mut lineup = self.take_lineup(ledger);
+        let is_long = queue.is_long();
         let (mut budget, mut scratch) = (self.budget, std::mem::take(&mut self.scratch));
-        let mut ranks = std::mem::take(&mut self.ranks);
-        let terrain = self.terrain();
-        let mut picks = lineup.fill(&mut queue, terrain, (&mut budget, &mut scratch, &mut ranks));
-        self.ranks = ranks;
+        let mut picks =
+            self.fill_running((ledger, &counted, &mut queue), (&mut budget, &mut scratch));
+        let call = self.record(ledger, &counted, &picks);
+        // Those that start, where they stand apart; new nodes ask this one too what an equal queue was offered.
+        let last = usize::from(self.is_split());
+        let mut lineup = self.take_lineup(ledger, last);
+        if last > 0 {
+            let terrain = self.terrain();
+            picks.extend(lineup.fill((&mut queue, is_long), terrain, (&mut budget, &mut scratch)));
+        }
         let mut resized = Vec::new();
         if self.has_resizing && !queue.is_empty() {
             let order: Vec<ShapeId> = queue.asks().iter().map(|ask| counted[*ask].0).collect();
@@ -121,11 +131,39 @@ impl Pool {
             unplaced: queue.unplaced(),
             is_cut: budget.is_cut() && !queue.is_empty(),
             is_plain,
+            call,
             asks,
         };
         (self.budget, self.scratch) = (budget, scratch);
-        self.put_lineup(ledger, lineup);
+        self.put_lineup((ledger, last), lineup);
         placement
+    }
+
+    /// Places what fits on nodes that run, or on all that are there where those do not come first.
+    fn fill_running(
+        &mut self,
+        (ledger, counted, queue): (Ledger, &[(ShapeId, u64)], &mut Queue),
+        (budget, scratch): (&mut Budget, &mut Scratch),
+    ) -> Vec<Pick> {
+        if let Some(picks) = self.follow(ledger, counted)
+            && budget.step(1)
+        {
+            for pick in &picks {
+                budget.spend(1);
+                queue.take(&pick.fill, pick.nodes);
+            }
+            return picks;
+        }
+        let mut lineup = self.take_lineup(ledger, 0);
+        let is_long = queue.is_long();
+        let picks = lineup.fill((queue, is_long), self.terrain(), (budget, scratch));
+        self.put_lineup((ledger, 0), lineup);
+        picks
+    }
+
+    /// Returns in which lineup of a ledger the nodes of a class stand.
+    pub(super) fn half_of(&self, class: u32) -> usize {
+        usize::from(self.is_split() && !self.states[index(class)].is_running)
     }
 
     /// Returns the shapes and counts of requests.
@@ -141,12 +179,13 @@ impl Pool {
         counted
     }
 
-    pub(super) fn take_lineup(&mut self, ledger: Ledger) -> Lineup {
-        if let Some(lineup) = self.lineups[ledger.index()].take() {
+    pub(super) fn take_lineup(&mut self, ledger: Ledger, half: usize) -> Lineup {
+        if let Some(lineup) = self.lineups[ledger.index()][half].take() {
             return lineup;
         }
         let mut order: Vec<usize> = (0..self.slots.len())
             .filter(|at| self.slots[*at].count > 0)
+            .filter(|at| self.half_of(self.slots[*at].class(ledger)) == half)
             .collect();
         order.sort_by_key(|at| self.slots[*at].key);
         let mut lineup = Lineup::default();
@@ -162,7 +201,7 @@ impl Pool {
         lineup
     }
 
-    pub(super) fn put_lineup(&mut self, ledger: Ledger, lineup: Lineup) {
-        self.lineups[ledger.index()] = Some(lineup);
+    pub(super) fn put_lineup(&mut self, (ledger, half): (Ledger, usize), lineup: Lineup) {
+        self.lineups[ledger.index()][half] = Some(lineup);
     }
 }

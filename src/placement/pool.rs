@@ -14,7 +14,7 @@ use super::fit::Explained;
 use super::ids::{Ids, hash_of};
 use super::lineup::Lineup;
 use super::outfit::Outfits;
-use super::ranks::Ranks;
+use super::replay::Replay;
 use super::replicas::{GroupCensus, ReplicaHealth, ReplicaState};
 use super::score::Choice;
 use super::shape::{Shapes, index};
@@ -102,7 +102,7 @@ pub struct Pool {
     pub(super) slots: Vec<Slot>,
     pub(super) states: Vec<NodeState>,
     pub(super) ids: Ids,
-    pub(super) ranks: Ranks,
+    pub(super) replay: Replay,
     /// By position in the snapshot.
     pub(super) seen: Vec<Option<Seen>>,
     pub(super) outfits: Outfits,
@@ -117,7 +117,8 @@ pub struct Pool {
     pub(super) outside: BTreeMap<usize, usize>,
     /// Outfits of running nodes, for the question what could ever fit.
     pub(super) running: BTreeSet<u32>,
-    pub(super) lineups: [Option<Lineup>; 2],
+    /// By ledger; where nodes that run come first, those that start stand in a second one.
+    pub(super) lineups: [[Option<Lineup>; 2]; 2],
     pub(super) corrections: Corrections,
     pub(super) budget: Budget,
     pub(super) scratch: Scratch,
@@ -155,15 +156,11 @@ impl Pool {
         let snapshot = facts.snapshot;
         let mut carry = carry.unwrap_or_else(|| Carry::of(snapshot));
         carry.seen.resize(snapshot.nodes.len(), None);
-        if facts.corrections.order {
-            // As Ray has it nothing is decided again.
-            carry.ranks.remember();
-        }
         let mut pool = Self {
             slots: Vec::with_capacity(snapshot.nodes.len()),
             states: carry.states,
             ids: carry.ids,
-            ranks: carry.ranks,
+            replay: Replay::after(carry.calls),
             seen: carry.seen,
             outfits: carry.outfits,
             shapes: carry.shapes,
@@ -173,7 +170,7 @@ impl Pool {
             usage: None,
             outside: BTreeMap::new(),
             running: BTreeSet::new(),
-            lineups: [None, None],
+            lineups: Default::default(),
             corrections: facts.corrections,
             budget: Budget::default(),
             scratch: Scratch::default(),
@@ -376,8 +373,12 @@ impl Pool {
     /// Returns how groups are chosen, to be set before anything is placed.
     pub fn choice_mut(&mut self) -> &mut Choice {
         self.is_settled = false;
-        self.lineups = [None, None];
+        self.lineups = Default::default();
         &mut self.choice
+    }
+
+    pub(super) fn choice(&self) -> &Choice {
+        &self.choice
     }
 
     pub(super) fn settle_choice(&mut self) {
@@ -388,8 +389,8 @@ impl Pool {
                 .map(|template| template.priority)
                 .collect();
             self.choice.settle(&priorities, &self.outfits);
-            self.ranks.turn_to(&self.choice);
             self.is_settled = true;
+            self.start_replay();
         }
     }
 

@@ -2,6 +2,9 @@
 
 use super::shape::{Apart, ShapeId, Shapes};
 
+/// Requests of a list whose views are kept for the next one.
+const SHORT: u64 = 64;
+
 /// Holds equal requests of the queue.
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
@@ -51,6 +54,11 @@ impl Queue {
 
     pub(super) fn is_empty(&self) -> bool {
         self.open == 0
+    }
+
+    /// Returns whether so much is left that it does not pay to keep what is found for the next queue.
+    pub(super) fn is_long(&self) -> bool {
+        self.total() > SHORT
     }
 
     pub(super) fn len(&self) -> usize {

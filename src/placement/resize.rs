@@ -5,13 +5,12 @@
 
 use crate::model::{Quantity, ResourceMap};
 
-use super::asked::Asked;
 use super::lineup::Pick;
 use super::outfit::{ABSENT, Outfits};
 use super::pool::{Ledger, Pool};
 use super::queue::Queue;
 use super::shape::ShapeId;
-use super::state::{NodeState, Scratch, Trial};
+use super::state::{NodeState, Scratch, Trial, terms};
 
 /// Holds one node that is to be resized, with what it takes then.
 #[derive(Debug, Clone)]
@@ -135,9 +134,11 @@ impl Pool {
                 held[at] = *flags;
             }
         }
+        let left = new.left(&new_available, &self.asked).into_boxed_slice();
         NodeState {
             outfit,
-            left: left(new_available, &self.asked, outfit, &self.outfits),
+            terms: terms(new, &left),
+            left,
             held: held.into_boxed_slice(),
             grows_to: None,
             ..state.clone()
@@ -157,11 +158,4 @@ fn amounts(state: &NodeState, outfits: &Outfits) -> (ResourceMap, ResourceMap) {
         .filter(|(_, left)| **left != ABSENT);
     let left = left.map(|(item, left)| (item.name.clone(), Quantity::from_units(*left)));
     (total.collect(), left.collect())
-}
-
-fn left(available: ResourceMap, asked: &Asked, outfit: u32, outfits: &Outfits) -> Box<[i64]> {
-    outfits
-        .get(outfit)
-        .left(&available, asked)
-        .into_boxed_slice()
 }

@@ -90,12 +90,11 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    /// Adds a resource; one that is not available, or of which there is none, does not count.
-    pub(super) fn add(&mut self, total: f64, left: i64) {
-        if total == 0.0 || left == ABSENT {
+    /// Adds a resource by its [`term`].
+    pub(super) fn add(&mut self, term: f64) {
+        if term.is_nan() {
             return;
         }
-        let term = term(total, left);
         let min = if self.count == 0 {
             term
         } else {
@@ -106,7 +105,12 @@ impl Terms {
     }
 }
 
-fn term(total: f64, left: i64) -> f64 {
+/// Returns the term of a resource; not a number where it does not count: when it is not available,
+/// or there is none of it.
+pub(super) fn term(total: f64, left: i64) -> f64 {
+    if total == 0.0 || left == ABSENT {
+        return f64::NAN;
+    }
     let used = (total - crate::model::Quantity::from_units(left).as_f64()) / total;
     // The library's power and not two products, which would round otherwise than Ray does.
     if used == 0.0 {
@@ -125,6 +129,58 @@ pub(super) struct Rank {
     min: u64,
     mean: u64,
     last: u16,
+}
+
+/// Names a class with its rank; larger is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Ranked {
+    first: u64,
+    min: u64,
+    mean: u64,
+    // Beside each other they fill one word.
+    last: u16,
+    pub(super) class: u32,
+}
+
+impl Rank {
+    pub(super) fn of(self, class: u32) -> Ranked {
+        let Self {
+            first,
+            min,
+            mean,
+            last,
+        } = self;
+        Ranked {
+            first,
+            min,
+            mean,
+            last,
+            class,
+        }
+    }
+}
+
+impl Ranked {
+    pub(super) fn rank(&self) -> Rank {
+        let Self {
+            first,
+            min,
+            mean,
+            last,
+            ..
+        } = *self;
+        Rank {
+            first,
+            min,
+            mean,
+            last,
+        }
+    }
+
+    /// Returns whether both rank alike.
+    pub(super) fn equals(&self, other: &Self) -> bool {
+        self.rank() == other.rank()
+    }
 }
 
 impl Choice {
@@ -221,9 +277,16 @@ impl Choice {
 /// Returns smallest and mean term, zero without any.
 fn terms(node: &Held<'_>, outfit: &Outfit) -> (f64, f64) {
     let mut terms = node.state.folded;
-    for (item, left) in outfit.items.iter().zip(node.left) {
+    let known = node.state.left.iter().zip(&node.state.terms);
+    let items = outfit.items.iter().zip(node.left).zip(known);
+    for ((item, left), (before, known)) in items {
         if item.total.is_some() {
-            terms.add(item.total_f64, *left);
+            // The power takes most of the time; what the requests do not touch keeps its term.
+            terms.add(if left == before {
+                *known
+            } else {
+                term(item.total_f64, *left)
+            });
         }
     }
     if terms.count == 0 {

@@ -1,14 +1,16 @@
 //! What one node can still take, what it holds, and what it would hold after taking more.
 
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use crate::model::{AntiAffinity, Node, ResourceMap};
 
 use super::asked::{Asked, Role};
 use super::floors::Floors;
-use super::outfit::{ABSENT, Fit, Outfit, Outfits};
+use super::outfit::{ABSENT, Fit, Item, Outfit, Outfits};
 use super::queue::Queue;
-use super::score::{Choice, Rank, Terms};
+use super::score::{Choice, Rank, Terms, term};
 use super::shape::{Apart, Shapes};
 
 /// Bits of [`NodeState::held`]: the item was named by a request, and by one that takes some of it.
@@ -16,7 +18,7 @@ const NAMED: u8 = 1;
 const TAKEN: u8 = 2;
 
 /// Holds everything about a node that placing depends on; nodes with equal states are one class.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub(super) struct NodeState {
     /// What it has.
     pub(super) outfit: u32,
@@ -26,6 +28,8 @@ pub(super) struct NodeState {
     pub(super) is_running: bool,
     /// What is left, by item of the outfit. A resource that is used up in Ray is [`ABSENT`].
     pub(super) left: Box<[i64]>,
+    /// Score term of each item, which follows from what is left.
+    pub(super) terms: Box<[f64]>,
     /// What the requests placed in this decision named, by item.
     pub(super) held: Box<[u8]>,
     /// Number of selectors minus the index of the one that matched, of the first request with any.
@@ -38,11 +42,39 @@ pub(super) struct NodeState {
     pub(super) grows_to: Option<(i64, i64)>,
 }
 
+impl PartialEq for NodeState {
+    fn eq(&self, other: &Self) -> bool {
+        let own = (&self.left, &self.held, self.outfit, self.group);
+        own == (&other.left, &other.held, other.outfit, other.group)
+            && self.is_running == other.is_running
+            && self.label_match == other.label_match
+            && self.spread == other.spread
+            && self.folded == other.folded
+            && self.grows_to == other.grows_to
+    }
+}
+
+impl Eq for NodeState {}
+
+impl Hash for NodeState {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // What differs between nodes of a group; the rest is compared.
+        state.write_u64(u64::from(self.outfit) << 32 | u64::from(self.group));
+        self.left.iter().for_each(|left| left.hash(state));
+        self.held.hash(state);
+        state.write_u8(u8::from(self.is_running));
+        self.label_match.hash(state);
+        self.spread.hash(state);
+        self.folded.hash(state);
+        self.grows_to.hash(state);
+    }
+}
+
 /// Holds the outcome of offering a queue of requests to a node.
 #[derive(Debug, Clone)]
 pub(super) struct Trial {
     /// How many of which shape it takes, by position in the queue.
-    pub(super) fill: Box<[(usize, u64)]>,
+    pub(super) fill: Arc<[(usize, u64)]>,
     /// How good that is.
     pub(super) rank: Rank,
 }
@@ -70,7 +102,9 @@ impl NodeState {
     /// Returns the state of a node with nothing on it.
     pub(super) fn empty(outfit: u32, group: u32, outfits: &Outfits) -> Self {
         let left = outfits.get(outfit).everything();
+        let terms = terms(outfits.get(outfit), &left);
         Self {
+            terms,
             outfit,
             group,
             is_running: false,
@@ -86,6 +120,7 @@ impl NodeState {
     /// Takes in what a running node has in use.
     pub(super) fn observe(&mut self, node: &Node, outfit: &Outfit, asked: &Asked) {
         self.left = outfit.left(&node.available, asked).into_boxed_slice();
+        self.terms = terms(outfit, &self.left);
         self.folded = folded(&node.total, &node.available, asked);
     }
 
@@ -199,6 +234,7 @@ impl NodeState {
                 after.label_match = fit.selector.map(|selector| fit.selectors - selector);
             }
         }
+        after.terms = terms_after(&after.left, self, outfit);
         after
     }
 }
@@ -244,6 +280,28 @@ fn take(fit: &Fit, count: u64, (left, held): (&mut [i64], &mut [u8])) {
     }
 }
 
+/// Returns the score term of every item.
+pub(super) fn terms(outfit: &Outfit, left: &[i64]) -> Box<[f64]> {
+    let items = outfit.items.iter().zip(left);
+    items
+        .map(|(item, left)| term(item.total_f64, *left))
+        .collect()
+}
+
+/// Returns the same with what is known from the state before.
+fn terms_after(left: &[i64], before: &NodeState, outfit: &Outfit) -> Box<[f64]> {
+    let known = before.left.iter().zip(&before.terms);
+    let items = outfit.items.iter().zip(left).zip(known);
+    let term = |((item, left), (before, known)): ((&Item, &i64), (&i64, &f64))| {
+        if left == before {
+            *known
+        } else {
+            term(item.total_f64, *left)
+        }
+    };
+    items.map(term).collect()
+}
+
 fn folded(total: &ResourceMap, available: &ResourceMap, asked: &Asked) -> Terms {
     let mut terms = Terms::default();
     for (name, amount) in total
@@ -253,10 +311,8 @@ fn folded(total: &ResourceMap, available: &ResourceMap, asked: &Asked) -> Terms 
         let left = available
             .contains(name.as_str())
             .then(|| available.get(name.as_str()));
-        terms.add(
-            amount.as_f64(),
-            left.map_or(ABSENT, crate::model::Quantity::units),
-        );
+        let left = left.map_or(ABSENT, crate::model::Quantity::units);
+        terms.add(term(amount.as_f64(), left));
     }
     terms
 }
