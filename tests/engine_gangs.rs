@@ -35,7 +35,7 @@ fn pass(cluster: &mut Cluster, engine: &Engine) -> ScaleDecision {
     decision
 }
 
-fn waiting<'a>(decision: &'a ScaleDecision) -> Vec<(&'a str, &'a str)> {
+fn waiting(decision: &ScaleDecision) -> Vec<(&str, &str)> {
     let unserved = decision.unserved.iter();
     unserved
         .map(|it| (it.what.as_str(), it.code.as_str()))
