@@ -4,10 +4,11 @@
 #[path = "support/core/mod.rs"]
 mod support;
 
-use rayscaler::engine::WEAK_POINTS;
+use rayscaler::engine::{Engine, WEAK_POINTS};
 use rayscaler::model::{Input, NodeStatus, PlacementStrategy, ReplicaBounds, ScaleDecision};
 use std::path::Path;
-use support::builders::{Cluster, group, lines};
+use support::builders::{Cluster, group, lines, running};
+use support::passes::{act, see, wait};
 
 fn wide(name: &str, shape: &str) -> rayscaler::model::WorkerGroup {
     let mut group = group(name, shape);
@@ -247,5 +248,92 @@ fn a_name_of_another_group_in_a_list_is_named() {
     assert_eq!(
         holds(&decision),
         [("b", "foreign_name"), ("b", "foreign_name")]
+    );
+}
+
+/// Three busy workers, one of which is being evicted.
+fn eviction(max: u32) -> Cluster {
+    let mut cluster = Cluster::default().group(group("cpu", "CPU=4"));
+    cluster.group_mut("cpu").bounds.max = max;
+    for pod in ["w1", "w2", "w3"] {
+        cluster = cluster.node(running("cpu", pod, ""));
+    }
+    cluster.node_mut("w2").status = NodeStatus::Terminating;
+    see(&mut cluster);
+    cluster
+}
+
+#[test]
+fn an_evicted_pod_is_replaced_while_it_is_still_there_and_only_once() {
+    let engine = Engine::default();
+    let mut cluster = eviction(10);
+    assert_eq!(cluster.group_mut("cpu").replicas, 3);
+    assert_eq!(act(&mut cluster, &engine), ["cpu 3 -> 4: leaving"]);
+    wait(&mut cluster, 1);
+    assert!(act(&mut cluster, &engine).is_empty(), "it is on its way");
+    // Work that comes meanwhile is asked for on top.
+    cluster = cluster.demand("CPU=4", 3);
+    wait(&mut cluster, 1);
+    let lines = act(&mut cluster, &engine);
+    assert_eq!(lines, ["cpu 4 -> 6: leaving, tasks, leaving"]);
+    cluster.snapshot.demands.clear();
+    // The new pods are there: the number goes back before the old pod goes.
+    for pod in ["w4", "w5", "w6"] {
+        cluster = cluster.starting("cpu", pod).replicas("cpu", 6);
+    }
+    wait(&mut cluster, 1);
+    assert_eq!(act(&mut cluster, &engine), ["cpu 6 -> 5: leaving"]);
+    wait(&mut cluster, 1);
+    assert!(act(&mut cluster, &engine).is_empty());
+    cluster
+        .snapshot
+        .nodes
+        .retain(|node| node.name.as_str() != "w2");
+    wait(&mut cluster, 1);
+    assert!(act(&mut cluster, &engine).is_empty());
+}
+
+#[test]
+fn what_somebody_asks_for_while_a_pod_is_replaced_is_what_is_wanted() {
+    let engine = Engine::default();
+    let mut cluster = eviction(10);
+    assert_eq!(act(&mut cluster, &engine), ["cpu 3 -> 4: leaving"]);
+    cluster = cluster.replicas("cpu", 5);
+    cluster.group_mut("cpu").surge = 0;
+    wait(&mut cluster, 1);
+    assert_eq!(act(&mut cluster, &engine), ["cpu 5 -> 6: leaving"]);
+    for pod in ["w4", "w5", "w6"] {
+        cluster = cluster.starting("cpu", pod).replicas("cpu", 6);
+    }
+    wait(&mut cluster, 1);
+    assert_eq!(act(&mut cluster, &engine), ["cpu 6 -> 5: leaving"]);
+}
+
+#[test]
+fn an_evicted_pod_is_not_replaced_early_where_that_does_no_good() {
+    let engine = Engine::default();
+    // The maximum leaves no room: the operator makes no more pods than that.
+    let mut cluster = eviction(3);
+    assert!(act(&mut cluster, &engine).is_empty());
+    // A named pod that is still there locks the group.
+    let mut cluster = eviction(10);
+    let list = vec!["w2".into()];
+    cluster.group_mut("cpu").workers_to_delete = list;
+    see(&mut cluster);
+    let lines = act(&mut cluster, &engine);
+    assert!(
+        !lines.iter().any(|line| line.contains("leaving")),
+        "{lines:?}"
+    );
+    // What nobody needs any more is not replaced at all.
+    let mut cluster = eviction(10).replicas("cpu", 2);
+    assert!(act(&mut cluster, &engine).is_empty());
+    // Not on old knowledge: the number could not go back.
+    let mut cluster = eviction(10);
+    cluster.now = cluster.now.plus_ms(60_000);
+    let lines = act(&mut cluster, &engine);
+    assert!(
+        !lines.iter().any(|line| line.contains("leaving")),
+        "{lines:?}"
     );
 }

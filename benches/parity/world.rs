@@ -229,6 +229,7 @@ fn groups(case: &Case, nodes: &[Node]) -> Vec<WorkerGroup> {
             .iter()
             .filter(|node| node.kind == NodeKind::Worker && node.group == name);
         WorkerGroup {
+            surge: 0,
             index,
             replicas: u32::try_from(live.count()).unwrap(),
             bounds: ReplicaBounds {

@@ -103,6 +103,7 @@ fn group(at: usize, size: Size) -> WorkerGroup {
         .filter(|node| node % size.groups == at)
         .count();
     WorkerGroup {
+        surge: 0,
         name: group_name(at),
         index: at,
         replicas: u32::try_from(present).unwrap(),

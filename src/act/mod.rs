@@ -6,6 +6,7 @@ pub mod drain;
 pub mod dry_run;
 pub mod kube;
 pub mod outcome;
+mod paced;
 pub mod patch;
 pub mod sidecar;
 pub mod tell;
@@ -17,9 +18,13 @@ pub use patch::{GroupChange, PatchPlan};
 pub use sidecar::{SidecarAct, WriteMode};
 pub use tell::{Teller, Telling};
 
+use paced::Paced;
+
 use std::collections::BTreeMap;
 
-use crate::model::{ClusterSnapshot, History, Input, Intent, PodName, ScaleDecision, Timestamp};
+use crate::model::{
+    ClusterSnapshot, GroupDecision, History, Input, Intent, PodName, ScaleDecision, Timestamp,
+};
 
 /// Holds what is to be done, and what was known when it was decided.
 #[derive(Debug, Clone, Copy)]
@@ -40,11 +45,36 @@ impl Order<'_> {
         for pod in drained {
             history.absorb(&Input::DrainAccepted(pod), now);
         }
-        for change in &plan.groups {
-            let (group, from, to) = (&change.name, change.replicas_from, change.replicas_to);
-            history.absorb(&Input::Scaled { group, from, to }, now);
-        }
+        remember(&mut history, &plan.groups, self.decision, now);
         Intent::of(&history, self.snapshot.writing.own.as_ref(), now)
+    }
+}
+
+/// Has `history` remember what a patch changed.
+pub(crate) fn remember(
+    history: &mut History,
+    changes: &[GroupChange],
+    decision: &ScaleDecision,
+    now: Timestamp,
+) {
+    for change in changes {
+        let (group, from, to) = (&change.name, change.replicas_from, change.replicas_to);
+        history.absorb(&Input::Scaled { group, from, to }, now);
+        let surge = decision.group(group).map_or(0, GroupDecision::surge);
+        let surged = Input::Surged {
+            group,
+            replicas: to,
+            surge,
+        };
+        history.absorb(&surged, now);
+        for pod in &change.named {
+            history.absorb(&Input::Named(pod), now);
+        }
+        let pace = Paced::of(change, decision);
+        history.absorb(&Input::Paced(group, pace.event), now);
+        if let Some(refused) = pace.gave_up {
+            history.absorb(&Input::GaveUp { group, refused }, now);
+        }
     }
 }
 

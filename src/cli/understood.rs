@@ -50,6 +50,7 @@ fn print_cluster(
 
 fn print_group(group: &WorkerGroup, timeout: &str, out: &mut dyn Write) -> io::Result<()> {
     let WorkerGroup {
+        surge: _,
         name,
         index,
         replicas,

@@ -12,6 +12,9 @@ pub fn apply(snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> ClusterSna
     for group in &decision.groups {
         named.extend(group.remove.iter().flat_map(|removal| &removal.pods));
         if let Some(spec) = after.groups.iter_mut().find(|spec| spec.name == group.name) {
+            if spec.replicas != group.replicas_to {
+                spec.surge = group.surge();
+            }
             spec.replicas = group.replicas_to;
             spec.workers_to_delete
                 .retain(|pod| !group.forget.contains(pod));

@@ -50,6 +50,10 @@ pub(super) fn conclude(
     for name in plan.groups() {
         enforce(ctx, &mut plan, &name);
     }
+    // For Ray a node counts until it is gone.
+    if plan.pool().corrections().draining {
+        make_up(ctx, &mut plan);
+    }
     let mode = gate.mode;
     let mut forget = BTreeMap::new();
     if gate.may_remove {
@@ -94,6 +98,31 @@ fn enforce(ctx: PolicyContext<'_>, plan: &mut Plan, name: &WorkerGroupName) {
     let is_blind = !plan.may_remove() && group.replicas_to() < group.replicas_from();
     if is_out || is_nameless || is_blind {
         plan.revert(name);
+    }
+}
+
+/// Has pods replaced that go by somebody else's hand while they are still there.
+///
+/// An evicted pod may take its time to go. It counts for the operator until it is gone, but is no
+/// capacity any more. Not where a pod that was named is still there: the operator does nothing then.
+fn make_up(ctx: PolicyContext<'_>, plan: &mut Plan) {
+    let nodes = ctx.snapshot.nodes.iter();
+    let going = nodes
+        .filter(|node| node.kind == NodeKind::Worker && node.status == NodeStatus::Terminating);
+    let mut leaving: BTreeMap<&WorkerGroupName, Vec<&PodName>> = BTreeMap::new();
+    for node in going {
+        leaving.entry(&node.group).or_default().push(&node.name);
+    }
+    for (name, pods) in leaving {
+        let Some(spec) = ctx.snapshot.group(name).filter(|it| it.num_of_hosts <= 1) else {
+            continue;
+        };
+        let is_named = |pod: &&&PodName| {
+            spec.workers_to_delete.contains(**pod) || ctx.history.named_seen.contains(**pod)
+        };
+        if !pods.iter().any(|pod| is_named(&pod)) {
+            plan.make_up(name, u32::try_from(pods.len()).unwrap_or(u32::MAX));
+        }
     }
 }
 

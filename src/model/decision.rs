@@ -9,6 +9,9 @@ use super::{
     ScalingMode, Timestamp, WorkerGroupName,
 };
 
+/// The word for what makes up for pods on their way out, which count for the operator until they are gone.
+pub const LEAVING: &str = "leaving";
+
 /// Says why a number changed; reasons of a group chain from `replicas_from` to `replicas_to`.
 ///
 /// Units: replicas.
@@ -115,6 +118,14 @@ pub struct GroupDecision {
 }
 
 impl GroupDecision {
+    /// Returns how many of `replicas_to` only make up for pods on their way out, if the number changes.
+    #[must_use]
+    pub fn surge(&self) -> u32 {
+        let mut reasons = self.reasons.iter().rev();
+        let reason = reasons.find(|reason| reason.code == LEAVING && reason.to > reason.from);
+        reason.map_or(0, |reason| reason.to.saturating_sub(reason.from))
+    }
+
     /// Returns whether anything is to be written for this group.
     #[must_use]
     pub fn is_change(&self) -> bool {

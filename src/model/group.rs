@@ -76,6 +76,10 @@ pub struct WorkerGroup {
     pub index: usize,
     /// `replicas` as the RayCluster has it, a negative number read as 0.
     pub replicas: u32,
+    /// How many of `replicas` only make up for pods on their way out; set in what a decision leads to, and
+    /// else remembered.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub surge: u32,
     /// `minReplicas` and `maxReplicas`.
     pub bounds: ReplicaBounds,
     /// Pods per replica, at least 1.
@@ -131,4 +135,12 @@ pub struct SkippedGroup {
     pub code: String,
     /// Path, value, and what would be accepted.
     pub detail: String,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }

@@ -54,6 +54,15 @@ pub enum Input<'a> {
     Named(&'a PodName),
     /// The same patch in detail; the moments in it mean nothing.
     Paced(&'a WorkerGroupName, ScaleEvent),
+    /// A patch asked for more than is wanted, to make up for pods on their way out.
+    Surged {
+        /// The group.
+        group: &'a WorkerGroupName,
+        /// What `replicas` was set to.
+        replicas: u32,
+        /// How many of them only make up.
+        surge: u32,
+    },
     /// Replicas of a group were given up because they do not come up.
     GaveUp {
         /// The group.
@@ -156,6 +165,9 @@ pub struct History {
     /// Groups in which somebody named pods without lowering `replicas`.
     #[serde(default)]
     pub followed: BTreeMap<WorkerGroupName, Followed>,
+    /// What `replicas` was set to, and how many of them only make up for pods on their way out.
+    #[serde(default)]
+    pub surges: BTreeMap<WorkerGroupName, (u32, u32)>,
     /// `replicas` of each group as it was last seen or written.
     #[serde(default)]
     pub replicas_seen: BTreeMap<WorkerGroupName, u32>,
@@ -198,6 +210,11 @@ impl History {
                 }
                 self.forget_followed(group, *to);
             }
+            Input::Surged {
+                group,
+                replicas,
+                surge,
+            } => self.surged(group, *replicas, *surge),
             Input::ToldToGo { pod, by } => {
                 self.finish_by.entry((*pod).clone()).or_insert(*by);
             }
@@ -225,6 +242,7 @@ impl History {
                     // What was asked of Kubernetes stands, whatever became of Ray.
                     named_by_us: std::mem::take(&mut self.named_by_us),
                     replicas_seen: std::mem::take(&mut self.replicas_seen),
+                    surges: std::mem::take(&mut self.surges),
                     finish_by: std::mem::take(&mut self.finish_by),
                     recovery: std::mem::take(&mut self.recovery),
                     // These are about pods and our own patches.

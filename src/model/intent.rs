@@ -1,21 +1,24 @@
 //! What has to survive the sidecar, small enough for an annotation of the RayCluster.
 //!
 //! Most of what is remembered follows from the RayCluster and its pods. What does not is kept here:
-//! what was asked for and is not there yet, drains that were accepted, and when groups were scaled
-//! or failed to start. It goes with the patch that scales, so it costs no write of its own; whoever
+//! what was asked for and is not there yet, drains that were accepted, when groups were scaled or
+//! failed to start, which are left alone because their pods do not come, and what was removed lately. It goes with the patch that scales, so it costs no write of its own; whoever
 //! reads it may find it old, garbled or wiped, and loses only patience by it.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, History, PodName, Timestamp, WorkerGroupName};
+use super::{Asked, FailedStarts, History, PodName, ScaleEvent, Timestamp, WorkerGroupName};
 
 /// The most an intent may take, in bytes: annotations are read with every object they stand on.
 pub const INTENT_BYTES_MAX: usize = 4_096;
 
 /// Annotation of the RayCluster that holds the intent.
 pub const ANNOTATION_INTENT: &str = "rayscaler.io/intent";
+
+/// How far back removals are kept; limits on them have shorter windows by default. Units: milliseconds.
+const REMOVED_LATELY_MS: u64 = 300_000;
 
 /// The version of the format.
 const VERSION: u32 = 1;
@@ -57,6 +60,16 @@ pub struct Intent {
     /// How long ago a pod of a group was found to start for too long.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     failed: BTreeMap<WorkerGroupName, u64>,
+    /// How many times in a row pods of a group were given up, whether Kubernetes refused them, and how
+    /// long ago.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    gave_up: BTreeMap<WorkerGroupName, (u32, bool, u64)>,
+    /// What `replicas` was set to, and how many of them only make up for pods on their way out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    surge: BTreeMap<WorkerGroupName, (u32, u32)>,
+    /// How many replicas were removed as idle within the last minutes, and how long ago the last ones.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    removed: BTreeMap<WorkerGroupName, (u32, u64)>,
     /// How many entries did not fit.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cut: usize,
@@ -67,7 +80,10 @@ pub struct Intent {
 enum Entry {
     Drained(PodName),
     Asked(WorkerGroupName, u32, u32),
+    Surge(WorkerGroupName, u32, u32),
+    GaveUp(WorkerGroupName, u32, bool),
     Failed(WorkerGroupName),
+    Removed(WorkerGroupName, u32),
     Up(WorkerGroupName),
     Down(WorkerGroupName),
 }
@@ -77,8 +93,8 @@ impl Entry {
     const fn rank(&self) -> u8 {
         match self {
             Self::Drained(_) => 0,
-            Self::Asked(..) => 1,
-            Self::Failed(_) => 2,
+            Self::Asked(..) | Self::Surge(..) => 1,
+            Self::GaveUp(..) | Self::Failed(_) | Self::Removed(..) => 2,
             Self::Up(_) | Self::Down(_) => 3,
         }
     }
@@ -121,6 +137,9 @@ impl Intent {
             up: BTreeMap::new(),
             down: BTreeMap::new(),
             failed: BTreeMap::new(),
+            gave_up: BTreeMap::new(),
+            surge: BTreeMap::new(),
+            removed: BTreeMap::new(),
             cut: 0,
         };
         for (age_ms, entry) in entries {
@@ -129,6 +148,15 @@ impl Intent {
                 Entry::Drained(pod) => drop(intent.drained.insert(pod, age_ms)),
                 Entry::Asked(group, replicas, ours) => {
                     intent.asked.insert(group, (replicas, ours, age_ms));
+                }
+                Entry::Surge(group, replicas, surge) => {
+                    intent.surge.insert(group, (replicas, surge));
+                }
+                Entry::GaveUp(group, count, refused) => {
+                    intent.gave_up.insert(group, (count, refused, age_ms));
+                }
+                Entry::Removed(group, count) => {
+                    intent.removed.insert(group, (count, age_ms));
                 }
                 Entry::Failed(group) => drop(intent.failed.insert(group, age_ms)),
                 Entry::Up(group) => drop(intent.up.insert(group, age_ms)),
@@ -176,6 +204,27 @@ impl Intent {
             };
             history.asked.entry(group.clone()).or_insert(asked);
         }
+        for (group, surge) in &self.surge {
+            history.surges.entry(group.clone()).or_insert(*surge);
+        }
+        for (group, (count, refused, age_ms)) in &self.gave_up {
+            let failed = FailedStarts {
+                count: *count,
+                at: at(*age_ms),
+                refused: *refused,
+            };
+            history.starts.failed.entry(group.clone()).or_insert(failed);
+        }
+        for (group, (count, age_ms)) in &self.removed {
+            if history.pace.events(group).is_empty() {
+                let event = ScaleEvent {
+                    removed: *count,
+                    named: *count,
+                    ..ScaleEvent::default()
+                };
+                history.pace.record(group, event, at(*age_ms));
+            }
+        }
         for (pod, age_ms) in &self.drained {
             let known = history.drained_at.entry(pod.clone());
             known.or_insert(at(*age_ms));
@@ -220,6 +269,24 @@ fn entries(history: &History, at: Timestamp) -> Vec<(u64, Entry)> {
         let entry = Entry::Asked(group.clone(), asked.replicas, asked.ours);
         (at.millis_since(asked.at), entry)
     }));
+    let surges = history.surges.iter();
+    entries.extend(
+        surges
+            .map(|(group, (replicas, surge))| (0, Entry::Surge(group.clone(), *replicas, *surge))),
+    );
+    let gave_up = history.starts.failed.iter();
+    entries.extend(gave_up.map(|(group, failed)| {
+        let entry = Entry::GaveUp(group.clone(), failed.count, failed.refused);
+        (at.millis_since(failed.at), entry)
+    }));
+    entries.extend(history.pace.groups().filter_map(|(group, events)| {
+        let lately = events
+            .iter()
+            .filter(|event| event.removed > 0 && at.millis_since(event.at) < REMOVED_LATELY_MS);
+        let last = lately.clone().map(|event| event.at).max()?;
+        let count = lately.fold(0_u32, |sum, event| sum.saturating_add(event.removed));
+        Some((at.millis_since(last), Entry::Removed(group.clone(), count)))
+    }));
     entries.sort_by(|(age, entry), (other_age, other)| {
         (entry.rank(), age, entry).cmp(&(other.rank(), other_age, other))
     });
@@ -240,7 +307,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{HeadPod, INTENT_BYTES_MAX, Intent};
-    use crate::model::{Asked, History, Input, PodName, Timestamp, WorkerGroupName};
+    use crate::model::{
+        Asked, FailedStarts, History, Input, PodName, ScaleEvent, Timestamp, WorkerGroupName,
+    };
 
     const NOW: Timestamp = Timestamp::from_ms(1_700_000_000_000);
 
@@ -283,14 +352,32 @@ mod tests {
                     .collect()
             })
         });
-        (asked, pods, groups(), groups(), groups()).prop_map(
-            |(asked, drained_at, scaled_up_at, scaled_down_at, start_failed_at)| History {
-                asked,
-                drained_at,
-                scaled_up_at,
-                scaled_down_at,
-                start_failed_at,
-                ..History::default()
+        let counts = (1..9_u32, any::<bool>(), 0..300_000_u64);
+        let counts = proptest::collection::vec(counts, size);
+        (asked, pods, groups(), groups(), groups(), counts).prop_map(
+            |(asked, drained_at, scaled_up_at, scaled_down_at, start_failed_at, counts)| {
+                let mut history = History {
+                    asked,
+                    drained_at,
+                    scaled_up_at,
+                    scaled_down_at,
+                    start_failed_at,
+                    ..History::default()
+                };
+                let groups: Vec<_> = history.scaled_up_at.keys().cloned().collect();
+                for (group, (count, refused, age)) in groups.into_iter().zip(counts) {
+                    let at = NOW.minus_ms(age);
+                    history.surges.insert(group.clone(), (count + 1, count));
+                    let failed = FailedStarts { count, at, refused };
+                    history.starts.failed.insert(group.clone(), failed);
+                    let event = ScaleEvent {
+                        removed: count,
+                        named: count,
+                        ..ScaleEvent::default()
+                    };
+                    history.pace.record(&group, event, at);
+                }
+                history
             },
         )
     }
@@ -319,6 +406,7 @@ mod tests {
             let count = |history: &History| {
                 history.asked.len() + history.drained_at.len() + history.scaled_up_at.len()
                     + history.scaled_down_at.len() + history.start_failed_at.len()
+                    + history.surges.len() + history.starts.failed.len() + history.pace.groups().count()
             };
             prop_assert_eq!(count(&back) + intent.cut, count(&history));
             // Nothing of more worth is left out for something of less.

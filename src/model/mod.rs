@@ -30,8 +30,8 @@ mod time;
 mod writing;
 
 pub use decision::{
-    Finish, GroupDecision, Hold, Infeasible, KeptIdle, Reason, RemovalCause, ReplicaRemoval,
-    ScaleDecision, Unserved,
+    Finish, GroupDecision, Hold, Infeasible, KeptIdle, LEAVING, Reason, RemovalCause,
+    ReplicaRemoval, ScaleDecision, Unserved,
 };
 pub use demand::{
     AntiAffinity, ClusterConstraint, GangRequest, LabelConstraint, LabelOperator, LabelSelector,

@@ -119,6 +119,13 @@ impl Pace {
         self.events.get(group).map_or(&[], Vec::as_slice)
     }
 
+    /// Returns what was asked for, by group.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (&WorkerGroupName, &[ScaleEvent])> {
+        self.events
+            .iter()
+            .map(|(group, events)| (group, events.as_slice()))
+    }
+
     /// Returns what the RayCluster asked for when it was last looked at; `None` for a new group.
     #[must_use]
     pub fn replicas_seen(&self, group: &WorkerGroupName) -> Option<u32> {

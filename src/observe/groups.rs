@@ -92,6 +92,7 @@ fn worker_group(
     let (template, problems) = node_template(&source).map_err(bad_resources)?;
     let names = spec.workers_to_delete.as_deref().unwrap_or_default();
     let group = WorkerGroup {
+        surge: 0,
         name: WorkerGroupName::from(spec.group_name.as_str()),
         index,
         replicas: replicas(spec.replicas),

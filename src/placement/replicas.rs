@@ -131,7 +131,7 @@ pub(crate) struct GroupCensus {
 
 impl GroupCensus {
     pub(crate) fn of(group: &WorkerGroup, live: Vec<ReplicaState>) -> Self {
-        Self::with_replicas(group, group.replicas, live)
+        Self::with_replicas(group, group.replicas.saturating_sub(group.surge), live)
     }
 
     /// Counts as if the RayCluster asked for so many `replicas`.

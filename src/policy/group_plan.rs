@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Reason, RemovalCause, ReplicaBounds, ReplicaName, ReplicaRemoval, WorkerGroup};
+use crate::model::{
+    LEAVING, Reason, RemovalCause, ReplicaBounds, ReplicaName, ReplicaRemoval, WorkerGroup,
+};
 use crate::placement::{GroupCensus, ReplicaHealth, ReplicaState};
 
 /// Longest detail of a merged reason, in bytes; a log line must stay readable.
@@ -31,7 +33,7 @@ pub struct GroupPlan {
 }
 
 impl GroupPlan {
-    pub(super) fn new(group: &WorkerGroup, census: GroupCensus) -> Self {
+    pub(super) fn new(group: &WorkerGroup, census: GroupCensus, surge: u32) -> Self {
         let mut plan = Self {
             from: group.replicas,
             target: group.replicas,
@@ -46,8 +48,11 @@ impl GroupPlan {
             ceiling: None,
             frozen: None,
         };
+        // What made up for pods on their way out is none of what is wanted.
+        let wanted = group.replicas.saturating_sub(surge);
+        plan.change("engine", LEAVING, wanted, "no more to make up for");
         // What somebody named without lowering the number has been taken off already.
-        let followed = census.followed.min(group.replicas);
+        let followed = census.followed.min(wanted);
         let detail = "named in workersToDelete by somebody else";
         plan.change("engine", "ordered", followed, detail);
         // The number itself is brought into the bounds first; live replicas above them are for `maximum`.

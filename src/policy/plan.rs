@@ -62,7 +62,9 @@ impl Plan {
             .iter()
             .map(|group| {
                 let live = live.remove(&group.name).unwrap_or_default();
-                GroupCensus::with_replicas(group, ctx.history.followed(group), live)
+                let followed = ctx.history.followed(group);
+                let replicas = followed.min(ctx.history.without_surge(group));
+                GroupCensus::with_replicas(group, replicas, live)
             })
             .collect();
         let others: Vec<_> = live.into_values().flatten().collect();
@@ -82,7 +84,12 @@ impl Plan {
         let mut plan = Self {
             author: "engine".to_owned(),
             groups: groups
-                .map(|(group, census)| GroupPlan::new(group, census))
+                .map(|(group, census)| {
+                    let surge = group
+                        .replicas
+                        .saturating_sub(ctx.history.without_surge(group));
+                    GroupPlan::new(group, census, surge)
+                })
                 .collect(),
             index: names.iter().cloned().zip(0..).collect(),
             names,

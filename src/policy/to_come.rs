@@ -1,11 +1,32 @@
 //! Replicas that were asked for earlier and have no pod yet.
 
-use crate::model::WorkerGroupName;
+use crate::model::{LEAVING, WorkerGroupName};
 use crate::placement::Origin;
 
 use super::Plan;
 
 impl Plan {
+    /// Asks for `leaving` more where pods are missing: so many pods of the group are on their way out and
+    /// count for the operator until they are gone.
+    ///
+    /// What is wanted stays as it is; as soon as the pods in their place are there the number goes back,
+    /// so that none comes a second time when the old ones are gone.
+    pub(crate) fn make_up(&mut self, name: &WorkerGroupName, leaving: u32) {
+        let at = self.index.get(name).copied();
+        let Some(group) = at.and_then(|at| self.groups.get_mut(at)) else {
+            return;
+        };
+        let staying = u32::try_from(group.staying().count()).unwrap_or(u32::MAX);
+        if !self.may_remove || group.target <= staying {
+            return;
+        }
+        let to = group.target.saturating_add(leaving).min(group.bounds.max);
+        let detail = format!("{leaving} pods on their way out count until they are gone");
+        if to > group.target {
+            group.change("engine", LEAVING, to, &detail);
+        }
+    }
+
     /// Takes back up to `replicas` replicas that were asked for earlier and have no pod yet, as far as
     /// nothing was placed on them and the minimum allows; returns how many.
     pub(super) fn call_off(

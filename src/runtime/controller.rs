@@ -15,9 +15,8 @@ use std::sync::Arc;
 
 use super::audit::Audit;
 use super::backoff::Backoff;
-use super::paced::Paced;
 use super::work_budget::WorkBudget;
-use crate::act::{ActError, Applied, NextStep, Order, PatchOutcome, Refusal};
+use crate::act::{ActError, Applied, NextStep, Order, PatchOutcome, Refusal, remember};
 use crate::clock::Clock;
 use crate::config::{self, Config, Scaling};
 use crate::engine::Engine;
@@ -413,19 +412,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
                 raycluster,
                 changes,
             } => {
-                for change in changes {
-                    let (group, from, to) =
-                        (&change.name, change.replicas_from, change.replicas_to);
-                    self.history.absorb(&Input::Scaled { group, from, to }, now);
-                    for pod in &change.named {
-                        self.history.absorb(&Input::Named(pod), now);
-                    }
-                    let pace = Paced::of(change, decision);
-                    self.history.absorb(&Input::Paced(group, pace.event), now);
-                    if let Some(refused) = pace.gave_up {
-                        self.history.absorb(&Input::GaveUp { group, refused }, now);
-                    }
-                }
+                remember(&mut self.history, changes, decision, now);
                 self.observe.adopt(Some(raycluster));
                 self.failures = 0;
                 self.quiet_until = None;

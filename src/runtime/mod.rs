@@ -9,7 +9,6 @@ mod herald;
 mod inside;
 mod network;
 pub mod options;
-mod paced;
 pub mod reload;
 pub mod reporting;
 mod run;

@@ -269,6 +269,7 @@ mod tests {
 
     fn group(replicas: u32, named: &[&str]) -> WorkerGroup {
         WorkerGroup {
+            surge: 0,
             name: WorkerGroupName::from("g"),
             index: 0,
             replicas,

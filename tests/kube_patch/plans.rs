@@ -31,6 +31,7 @@ fn snapshot(stored: &Value, pods: &[(&str, &str)]) -> ClusterSnapshot {
         let list = strategy.and_then(|strategy| strategy.get("workersToDelete"));
         let names = list.and_then(Value::as_array).into_iter().flatten();
         WorkerGroup {
+            surge: 0,
             name: spec["groupName"].as_str().unwrap().into(),
             index,
             replicas: u32::try_from(spec["replicas"].as_u64().unwrap()).unwrap(),

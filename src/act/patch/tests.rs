@@ -13,6 +13,7 @@ use crate::model::{
 
 fn group(index: usize, name: &str, replicas: u32) -> WorkerGroup {
     WorkerGroup {
+        surge: 0,
         name: name.into(),
         index,
         replicas,

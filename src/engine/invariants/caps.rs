@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    ClusterSnapshot, History, NodeKind, NodeStatus, PodName, ScaleDecision, WorkerGroup,
+    ClusterSnapshot, GroupDecision, History, LEAVING, NodeKind, NodeStatus, PodName, ScaleDecision,
+    WorkerGroup,
 };
 use crate::placement::Caps;
 
@@ -26,7 +27,7 @@ pub fn check_caps(
         let pairs = || decision.groups.iter().zip(&snapshot.groups);
         // Beyond the maximum the operator creates nothing.
         let total: u128 = pairs()
-            .map(|(group, spec)| u128::from(spec.pods_of(spec.bounds.clamp(group.replicas_to))))
+            .map(|(group, spec)| u128::from(spec.pods_of(wanted(group, spec))))
             .sum();
         let required = snapshot.groups.iter().zip(&growth.required);
         let required: u128 = required
@@ -54,6 +55,12 @@ pub fn check_caps(
     violations
 }
 
+/// Returns what a group is to have, without what only makes up for pods on their way out.
+fn wanted(group: &GroupDecision, spec: &WorkerGroup) -> u32 {
+    let replicas = group.replicas_to.saturating_sub(group.surge());
+    spec.bounds.clamp(replicas)
+}
+
 /// How many replicas groups gain, by choice and because they must.
 struct Growth {
     /// By group: what it has or must have.
@@ -71,13 +78,16 @@ impl Growth {
             for reason in &group.reasons {
                 // A minimum, and what is there already, come before the caps.
                 let is_required = ["minimum", "replicas_repaired"].contains(&reason.code.as_str());
+                if reason.code == LEAVING {
+                    continue;
+                }
                 // It takes the place of one that goes.
                 let is_chosen_here = !is_required && reason.code != "recycled";
                 let more = reason.to.saturating_sub(reason.from);
                 replicas = replicas.saturating_add(if is_required { more } else { 0 });
                 is_chosen |= more > 0 && is_chosen_here;
             }
-            let to = spec.bounds.clamp(group.replicas_to);
+            let to = wanted(group, spec);
             required.push(replicas);
             chosen.push(to.saturating_sub(replicas));
         }

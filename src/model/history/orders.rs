@@ -31,6 +31,27 @@ impl History {
         to.unwrap_or(group.replicas)
     }
 
+    /// Returns `replicas` of a group without what only makes up for pods on their way out.
+    #[must_use]
+    pub fn without_surge(&self, group: &WorkerGroup) -> u32 {
+        let known = self.surges.get(&group.name);
+        let known = known.filter(|(replicas, _)| *replicas == group.replicas);
+        let surge = known.map_or(group.surge, |(_, surge)| *surge);
+        group.replicas.saturating_sub(surge)
+    }
+
+    /// Takes in that a patch asked for `surge` more than is wanted.
+    pub(super) fn surged(&mut self, group: &WorkerGroupName, replicas: u32, surge: u32) {
+        if let Some(asked) = self.asked.get_mut(group) {
+            asked.ours = asked.ours.saturating_sub(surge);
+        }
+        if surge == 0 {
+            self.surges.remove(group);
+        } else {
+            self.surges.insert(group.clone(), (replicas, surge));
+        }
+    }
+
     /// Looks for names that are not ours; before the names of this snapshot count as seen.
     pub(super) fn observe_names(&mut self, snapshot: &ClusterSnapshot) {
         let mut replicas: BTreeMap<&PodName, &ReplicaName> = BTreeMap::new();
@@ -62,6 +83,11 @@ impl History {
         // Named by a patch whose result has not been read yet: it stays until its pod is gone.
         self.named_by_us
             .retain(|pod| listed.contains(pod) || replicas.contains_key(pod));
+        // Whoever changes the number since says what is wanted.
+        self.surges.retain(|name, (replicas, _)| {
+            let group = snapshot.group(name);
+            group.is_some_and(|group| group.replicas == *replicas)
+        });
         let seen = |group: &WorkerGroup| (group.name.clone(), group.replicas);
         self.replicas_seen = snapshot.groups.iter().map(seen).collect();
     }

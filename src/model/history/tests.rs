@@ -27,6 +27,7 @@ fn node() -> Node {
 
 fn group() -> WorkerGroup {
     WorkerGroup {
+        surge: 0,
         name: "cpu".into(),
         index: 0,
         replicas: 0,

@@ -44,6 +44,7 @@ pub fn tasks(shape: &str, count: u64) -> ResourceDemand {
 /// Returns a group of one host per replica with room for ten.
 pub fn group(name: &str, shape: &str) -> WorkerGroup {
     WorkerGroup {
+        surge: 0,
         name: WorkerGroupName::from(name),
         index: 0,
         replicas: 0,

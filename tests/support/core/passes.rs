@@ -44,6 +44,12 @@ pub fn patched(cluster: &mut Cluster, decision: &ScaleDecision) {
             to,
         };
         cluster.history.absorb(&scaled, cluster.now);
+        let surged = Input::Surged {
+            group: name,
+            replicas: to,
+            surge: group.surge(),
+        };
+        cluster.history.absorb(&surged, cluster.now);
         let mut reasons = group.reasons.iter();
         let refused = reasons.any(|reason| reason.code == PODS_REFUSED);
         if refused || of(RemovalCause::Stuck) > 0 {

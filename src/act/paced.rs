@@ -2,12 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use crate::act::GroupChange;
-use crate::model::{PODS_REFUSED, PodName, Reason, RemovalCause, ScaleDecision, ScaleEvent};
+use super::GroupChange;
+use crate::model::{
+    LEAVING, PODS_REFUSED, PodName, Reason, RemovalCause, ScaleDecision, ScaleEvent,
+};
 
 /// Growth that nobody limits: what the RayCluster itself asks for, what is there already, and what
 /// takes the place of a pod that does not come up.
-const FREE: [&str; 4] = ["minimum", "maximum", "replicas_repaired", "recycled"];
+const FREE: [&str; 5] = [
+    "minimum",
+    "maximum",
+    "replicas_repaired",
+    "recycled",
+    LEAVING,
+];
 
 /// Holds what a patch did to one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +66,8 @@ impl Paced {
 
 #[cfg(test)]
 mod tests {
+    use super::GroupChange;
     use super::Paced;
-    use crate::act::GroupChange;
     use crate::model::{
         Finish, GroupDecision, Reason, RemovalCause, ReplicaRemoval, ScaleDecision, ScaleEvent,
     };

@@ -4,13 +4,14 @@
 //! them, are decided as well: a difference in a family that is not in the table fails.
 #![expect(clippy::unwrap_used, reason = "test")]
 
-#[path = "../benches/parity/case.rs"]
+#[path = "../../benches/parity/case.rs"]
 mod case;
-#[path = "../benches/parity/outcome.rs"]
+#[path = "../../benches/parity/outcome.rs"]
 mod outcome;
-#[path = "support/core/mod.rs"]
+mod rows;
+#[path = "../support/core/mod.rs"]
 mod support;
-#[path = "../benches/parity/world.rs"]
+#[path = "../../benches/parity/world.rs"]
 mod world;
 
 use std::collections::BTreeSet;
@@ -19,10 +20,11 @@ use std::path::Path;
 use rayscaler::engine::{
     Against, ChainEntry, DEVIATIONS, Deviation, Engine, EngineSettings, Profile,
 };
-use rayscaler::model::{History, Input, NodeStatus, ReplicaBounds, Timestamp};
+use rayscaler::model::{History, Input, ReplicaBounds, Timestamp};
 use rayscaler::policy::Registry;
+use rows::{corrections, cpu4};
 use serde_json::{Value, json};
-use support::builders::{Cluster, group, lines, running, tasks};
+use support::builders::{Cluster, lines, running, tasks};
 
 fn engine(profile: Profile, settings: &[(&str, Value)]) -> Engine {
     let mut chain: Vec<ChainEntry> = profile.chain();
@@ -42,131 +44,6 @@ fn engine(profile: Profile, settings: &[(&str, Value)]) -> Engine {
         .unwrap()
         .with_settings(settings)
         .with_profile(profile)
-}
-
-/// One case with what the profile `ray` and the default profile make of it.
-struct Row {
-    family: &'static str,
-    cluster: Cluster,
-    settings: Vec<(&'static str, Value)>,
-    ray: &'static [&'static str],
-    ours: &'static [&'static str],
-}
-
-fn row(
-    family: &'static str,
-    cluster: Cluster,
-    ray: &'static [&'static str],
-    ours: &'static [&'static str],
-) -> Row {
-    Row {
-        family,
-        cluster,
-        settings: Vec::new(),
-        ray,
-        ours,
-    }
-}
-
-fn cpu4() -> Cluster {
-    Cluster::default().group(group("cpu4", "CPU=4"))
-}
-
-/// Rows about what nodes are good for.
-fn node_rows() -> Vec<Row> {
-    let mut draining = cpu4().idle("cpu4", "w1", 1).demand("CPU=4", 1);
-    draining
-        .history
-        .drained_at
-        .insert("w1".into(), draining.now);
-    let mut leaving = cpu4().idle("cpu4", "w1", 9).idle("cpu4", "w2", 8);
-    leaving = leaving.demand("CPU=4", 2).group(group("other", "CPU=4"));
-    leaving.group_mut("cpu4").bounds = ReplicaBounds { min: 0, max: 1 };
-    let mut early = running("cpu4", "w1", "");
-    early.status = NodeStatus::Starting;
-    let starting = cpu4()
-        .node(early)
-        .idle("cpu4", "w2", 300)
-        .demand("CPU=2", 1);
-    let mut gone = running("cpu4", "w1", "");
-    gone.status = NodeStatus::Stopped;
-    let mut stopped = cpu4().node(gone);
-    let since = stopped.now.minus_ms(60_000);
-    stopped.history.stopped_since.insert("w1".into(), since);
-    let removed = &["cpu4 1 -> 1: stopped, tasks, remove w1"];
-    vec![
-        row("draining", draining, &[], removed),
-        row(
-            "leaving",
-            leaving,
-            &["cpu4 2 -> 1: above_maximum, remove w1"],
-            &[
-                "cpu4 2 -> 1: above_maximum, remove w1",
-                "other 0 -> 1: tasks",
-            ],
-        ),
-        row(
-            "running_first",
-            starting,
-            &["cpu4 2 -> 1: idle_timeout, remove w2"],
-            &[],
-        ),
-        row(
-            "stopped",
-            stopped,
-            &[],
-            &["cpu4 1 -> 0: stopped, remove w1"],
-        ),
-    ]
-}
-
-fn corrections() -> Vec<Row> {
-    let mut constraint = cpu4().constraint("CPU=4", 5);
-    constraint.group_mut("cpu4").bounds = ReplicaBounds { min: 0, max: 2 };
-    let inside = format!("CPU_group_{}=1", "0123456789abcdef0123456789abcdef0123");
-    let mut order = cpu4().demand("CPU=4", 1);
-    for pod in ["w2", "w1"] {
-        order = order.idle("cpu4", pod, 300);
-    }
-    let accelerators = Cluster::default().group(group("tpu", "CPU=1 TPU=4"));
-    let accelerators = accelerators.group(group("cpu", "CPU=4 memory=4"));
-    let mut rows = node_rows();
-    rows.extend([
-        row(
-            "partial_constraint",
-            constraint,
-            &[],
-            &["cpu4 0 -> 2: request_resources"],
-        ),
-        row(
-            "group_shapes",
-            cpu4().demand(&inside, 1),
-            &["unserved"],
-            &[],
-        ),
-        row(
-            "order",
-            order,
-            &["cpu4 2 -> 1: idle_timeout, remove w1"],
-            &["cpu4 2 -> 1: idle_timeout, remove w2"],
-        ),
-        row(
-            "accelerators",
-            accelerators.demand("CPU=1", 1),
-            &["tpu 0 -> 1: tasks"],
-            &["cpu 0 -> 1: tasks"],
-        ),
-        Row {
-            settings: vec![("maximum", json!({"nodes_max": 1}))],
-            ..row(
-                "soft_cap",
-                cpu4().idle("cpu4", "w1", 9).idle("cpu4", "w2", 8),
-                &["cpu4 2 -> 1: above_total, remove w1"],
-                &[],
-            )
-        },
-    ]);
-    rows
 }
 
 /// Returns the changes of a decision, and one word for demand that is not served.
@@ -238,8 +115,8 @@ fn the_table_has_no_row_without_a_case_and_no_case_without_a_row() {
     let table: BTreeSet<&str> = from_ray().map(|row| row.family).collect();
     let mut cases: BTreeSet<&str> = corrections().iter().map(|row| row.family).collect();
     // The settled decision is seen in tests/engine_properties.rs (I4), long lists in the tests of
-    // src/placement/aside.rs; the others below.
-    cases.insert("settled");
+    // src/placement/aside.rs, the second look in tests/engine_modes.rs; the others below.
+    cases.extend(["settled", "second_look"]);
     let fixed = from_ray().filter(|row| row.profile == Profile::Ray);
     cases.extend(fixed.map(|row| row.family));
     assert_eq!(cases, table);
