@@ -162,3 +162,28 @@ async fn a_pod_that_is_being_deleted_is_drained_once_with_its_deadline() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_evicted_pod_is_replaced_while_it_is_still_there_and_once() {
+    play(async {
+        let (world, _sidecar) = world("1").await;
+        world.tasks("CPU=1", 2);
+        world.until_workers(2).await;
+        world.pass_ms(1_000).await;
+        let old = world.workers().await.remove(0);
+        // It ignores the request to end, as work that saves its state does.
+        world.delete(&old, 100).await;
+        let count = async || world.pods_of("worker").await.len();
+        let passed = world.until("the new pod", async || count().await == 3).await;
+        assert!(passed < 5_000, "{passed} ms");
+        world
+            .until("the number to go back", async || world.replicas().await == 2)
+            .await;
+        world.until_workers(2).await;
+        world.pass_ms(200_000).await;
+        assert_eq!((count().await, world.asked_max()), (2, 3));
+        assert!(!world.workers().await.contains(&old));
+        assert_eq!(world.ray.view().works[0].running, 2);
+    })
+    .await;
+}
