@@ -188,28 +188,7 @@ impl History {
             Input::DrainRefused(pod) => {
                 self.drain_refused_at.insert((*pod).clone(), at);
             }
-            Input::Scaled { group, from, to } => {
-                if to > from {
-                    let before = self.asked.get(*group).map_or(0, |asked| asked.ours);
-                    let asked = Asked {
-                        replicas: *to,
-                        ours: before.saturating_add(to.saturating_sub(*from)),
-                        at,
-                    };
-                    self.asked.insert((*group).clone(), asked);
-                } else {
-                    self.asked.remove(*group);
-                }
-                let map = if to > from {
-                    &mut self.scaled_up_at
-                } else {
-                    &mut self.scaled_down_at
-                };
-                if to != from {
-                    map.insert((*group).clone(), at);
-                }
-                self.forget_followed(group, *to);
-            }
+            Input::Scaled { group, from, to } => self.scaled(group, (*from, *to), at),
             Input::Surged {
                 group,
                 replicas,
@@ -305,6 +284,25 @@ impl History {
         self.removable = seen
             .map(|(pod, at)| (pod.clone(), at.minus_ms(1)))
             .collect();
+    }
+
+    fn scaled(&mut self, group: &WorkerGroupName, (from, to): (u32, u32), at: Timestamp) {
+        if to > from {
+            let before = self.asked.get(group).map_or(0, |asked| asked.ours);
+            let asked = Asked {
+                replicas: to,
+                ours: before.saturating_add(to.saturating_sub(from)),
+                at,
+            };
+            self.asked.insert(group.clone(), asked);
+            self.scaled_up_at.insert(group.clone(), at);
+        } else {
+            self.asked.remove(group);
+            if to < from {
+                self.scaled_down_at.insert(group.clone(), at);
+            }
+        }
+        self.forget_followed(group, to);
     }
 
     fn decided(&mut self, decision: &ScaleDecision, at: Timestamp) {

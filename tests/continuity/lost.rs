@@ -174,10 +174,14 @@ async fn an_evicted_pod_is_replaced_while_it_is_still_there_and_once() {
         // It ignores the request to end, as work that saves its state does.
         world.delete(&old, 100).await;
         let count = async || world.pods_of("worker").await.len();
-        let passed = world.until("the new pod", async || count().await == 3).await;
+        let passed = world
+            .until("the new pod", async || count().await == 3)
+            .await;
         assert!(passed < 5_000, "{passed} ms");
         world
-            .until("the number to go back", async || world.replicas().await == 2)
+            .until("the number to go back", async || {
+                world.replicas().await == 2
+            })
             .await;
         world.until_workers(2).await;
         world.pass_ms(200_000).await;
