@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Departure, GangWait, PodName, Recommendation, ReplicaName, ResizeRequest, ResourceRequest,
-    ScalingMode, Timestamp, WorkerGroupName,
+    Resume, ScalingMode, Timestamp, WorkerGroupName,
 };
 
 /// The word for what makes up for pods on their way out, which count for the operator until they are gone.
@@ -242,6 +242,9 @@ pub struct ScaleDecision {
     /// Whether the work budget ended before all demand was looked at; the next pass goes on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_cut: bool,
+    /// Where the next decision goes on after one that was cut short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resume>,
     /// When to ask again even if nothing happens.
     pub next_check_at: Option<Timestamp>,
 }

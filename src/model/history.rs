@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ClusterSnapshot, Departure, DepartureKind, GangWait, Intent, NodeId, NodeKind, NodeStatus,
-    NodeTemplate, OperatorWaits, Pace, PodName, Problem, ResourceMap, ScaleDecision, ScaleEvent,
-    Starts, Timestamp, WorkerGroupName,
+    NodeTemplate, OperatorWaits, Pace, PodName, Problem, ResourceMap, Resume, ScaleDecision,
+    ScaleEvent, Starts, Timestamp, WorkerGroupName,
 };
 
 pub use orders::Followed;
@@ -135,6 +135,9 @@ pub struct History {
     /// How long placement groups have waited for nodes that were planned for them, by id.
     #[serde(default)]
     pub gang_waits: BTreeMap<String, GangWait>,
+    /// Where the last decision stopped, if it was cut short.
+    #[serde(default)]
+    pub resume: Option<Resume>,
     /// What the operator has been waited for.
     #[serde(default)]
     pub operator: OperatorWaits,
@@ -310,6 +313,7 @@ impl History {
         self.gang_waits.clone_from(&decision.gang_waits);
         self.pace.recommended.clone_from(&decision.recommended);
         self.removable.clone_from(&decision.removable);
+        self.resume.clone_from(&decision.resume);
         if self.recovery.mode.map(|(mode, _)| mode) != Some(decision.mode) {
             self.recovery.mode = Some((decision.mode, at));
         }

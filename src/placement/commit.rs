@@ -138,7 +138,7 @@ impl Pool {
     }
 
     /// Makes `nodes` nodes of a slot a slot of their own.
-    fn split(&mut self, slot: usize, nodes: u64) -> usize {
+    pub(super) fn split(&mut self, slot: usize, nodes: u64) -> usize {
         let source = &mut self.slots[slot];
         source.count -= nodes;
         let part = Slot {

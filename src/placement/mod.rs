@@ -44,6 +44,7 @@ mod queue;
 mod race;
 mod replay;
 mod replicas;
+mod reserve;
 mod resize;
 mod score;
 mod shape;

@@ -117,6 +117,16 @@ impl NodeState {
         }
     }
 
+    /// Returns the state of such a node with nothing left.
+    pub(super) fn full(&self, outfit: &Outfit) -> Self {
+        let left: Box<[i64]> = self.left.iter().map(|left| *left.min(&0)).collect();
+        Self {
+            terms: terms(outfit, &left),
+            left,
+            ..self.clone()
+        }
+    }
+
     /// Takes in what a running node has in use.
     pub(super) fn observe(&mut self, node: &Node, outfit: &Outfit, asked: &Asked) {
         self.left = outfit.left(&node.available, asked).into_boxed_slice();

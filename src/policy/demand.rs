@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Infeasible, ResourceDemand};
+use crate::model::{Infeasible, NextDemand, ResourceDemand};
 use crate::placement::Ledger;
 
 use super::explain::{Missing, listed, merged, report};
@@ -52,6 +52,9 @@ impl Policy for Demand {
         });
         let claims = claims.collect();
         let placement = plan.place(&asks.demands, Ledger::Free);
+        if placement.is_cut {
+            plan.stop_at(NextDemand::Tasks, None);
+        }
         plan.accept(&placement, claims, Ledger::Free);
         for (at, count) in &placement.unplaced {
             let ask = &asks.demands[*at];

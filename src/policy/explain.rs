@@ -55,7 +55,7 @@ pub(super) struct Missing<'a> {
 ///
 /// A skipped group might be the one it was made for, so that nothing is infeasible while there is one.
 pub(super) fn report(snapshot: &ClusterSnapshot, plan: &mut Plan, missing: Missing<'_>) -> bool {
-    if plan.is_cut() {
+    if plan.has_run_out() {
         plan.unserved(Unserved {
             what: missing.what,
             class: missing.class.to_owned(),

@@ -9,7 +9,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AntiAffinity, GangRequest, Infeasible, PlacementStrategy, ResourceDemand};
+use crate::model::{
+    AntiAffinity, GangRequest, Infeasible, NextDemand, PlacementStrategy, ResourceDemand, Unserved,
+};
 use crate::placement::{Ledger, Placement};
 
 use super::explain::{Missing, report};
@@ -86,14 +88,25 @@ impl Policy for Gangs {
             pause_max: self.pause_max,
         };
         let mut waits = Waits::of(ctx, patience, gangs.iter().map(|(_, gang)| *gang));
-        for (position, gang) in gangs {
+        for (at, (position, gang)) in gangs.iter().copied().enumerate() {
             if let Some(until) = waits.paused_until(gang, ctx.now) {
                 waits.keep(gang);
                 plan.recheck_at(until);
                 plan.unserved(waits.pause(gang, (name(gang), CLASS, position)));
                 continue;
             }
+            if plan.leave_out(gang, || left_out(gang, position)) {
+                waits.keep(gang);
+                continue;
+            }
             let (placement, bundles) = self.place(plan, gang);
+            if placement.is_cut {
+                let then = gangs.get(at + 1).map(|(_, gang)| NextDemand::gang(gang));
+                plan.stop_at(
+                    NextDemand::gang(gang),
+                    Some(then.unwrap_or(NextDemand::Tasks)),
+                );
+            }
             if placement.is_complete() {
                 let claim = Claim {
                     what: name(gang),
@@ -193,6 +206,18 @@ fn refuse(
     };
     if report(ctx.snapshot, plan, missing) {
         plan.infeasible(Infeasible::Gang(gang.details.clone()));
+    }
+}
+
+/// Returns what is said of a group that an earlier decision has looked at.
+fn left_out(gang: &GangRequest, position: usize) -> Unserved {
+    Unserved {
+        what: name(gang),
+        class: CLASS.to_owned(),
+        position,
+        count: 1,
+        code: "work_budget".to_owned(),
+        detail: "looked at in an earlier pass; its turn comes again".to_owned(),
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod blast_radius;
 mod constraint;
+mod course;
 mod demand;
 mod explain;
 mod fair_share;

@@ -10,6 +10,7 @@ use crate::placement::{
     Carry, Corrections, Facts, GroupCensus, Ledger, Origin, Placement, Pool, live_replicas,
 };
 
+use super::course::Course;
 use super::{GroupPlan, PolicyContext};
 
 /// Says what nodes are used for.
@@ -39,6 +40,7 @@ pub struct Plan {
     is_plain: bool,
     /// Whether two replies of the GCS have to agree before an idle replica goes.
     pub(super) confirms: bool,
+    pub(super) course: Course,
     pub(super) decision: ScaleDecision,
 }
 
@@ -98,8 +100,10 @@ impl Plan {
             may_remove: true,
             is_plain: true,
             confirms: false,
+            course: Course::default(),
             decision: ScaleDecision::default(),
         };
+        plan.resume(ctx);
         plan.keep_protected(ctx);
         (0..plan.groups.len()).for_each(|at| plan.update_room(at));
         plan
@@ -322,6 +326,9 @@ impl Plan {
             let replicas = u32::try_from(*replicas).unwrap_or(u32::MAX);
             let detail = self.purpose(&placement.served_by(*at), first);
             self.grow(*at, replicas, &code, &detail);
+            if ledger == Ledger::Free {
+                self.note_launch(*at, replicas);
+            }
         }
     }
 
@@ -402,9 +409,14 @@ impl Plan {
         self.is_plain
     }
 
-    /// Returns whether the work budget ended before all demand was looked at.
+    /// Returns whether demand was not looked at, for the work budget.
     #[must_use]
     pub fn is_cut(&self) -> bool {
+        self.decision.is_cut || self.course.leaves_out
+    }
+
+    /// Returns whether the work budget has ended.
+    pub(super) fn has_run_out(&self) -> bool {
         self.decision.is_cut
     }
 
@@ -427,9 +439,11 @@ impl Plan {
     }
 
     pub(crate) fn into_decision(
-        self,
+        mut self,
         mut forget: BTreeMap<WorkerGroupName, Vec<PodName>>,
     ) -> (ScaleDecision, Carry) {
+        self.decision.is_cut = self.is_cut();
+        self.decision.resume = self.next_resume();
         let mut decision = self.decision;
         decision.steps = self.pool.steps();
         if decision.is_cut {

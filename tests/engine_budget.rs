@@ -1,0 +1,100 @@
+//! Decisions that are cut short: the next one goes on where this one stopped.
+#![expect(clippy::unwrap_used, reason = "test")]
+
+#[path = "support/core/mod.rs"]
+mod support;
+
+use rayscaler::engine::{Engine, invariants};
+use rayscaler::model::{Input, PlacementStrategy, ScaleDecision};
+use support::builders::{Cluster, group};
+use support::passes::{patched, see};
+
+/// Decides within a budget, carries it out and remembers, as the controller does.
+fn pass(cluster: &mut Cluster, engine: &Engine, steps: u64) -> ScaleDecision {
+    let decision = engine.decide_within(&cluster.snapshot, &cluster.history, cluster.now, steps);
+    let broken = invariants::check(&cluster.snapshot, &cluster.history, &decision);
+    assert_eq!(broken, [], "{decision:?}");
+    let decided = Input::Decided(&decision);
+    cluster.history.absorb(&decided, cluster.now);
+    patched(cluster, &decision);
+    decision
+}
+
+/// Placement groups that need a node each, and tasks that come after all of them.
+fn many(gangs: usize) -> Cluster {
+    let mut cluster = Cluster::default()
+        .group(group("gangs", "CPU=4"))
+        .group(group("tasks", "GPU=1"))
+        .demand("GPU=1", 3);
+    for at in 0..gangs {
+        let id = format!("{at:04}");
+        cluster = cluster.gang(&id, PlacementStrategy::StrictPack, &[("CPU=4", 1)]);
+    }
+    cluster.group_mut("gangs").bounds.max = 1_000;
+    see(&mut cluster);
+    cluster
+}
+
+fn replicas(cluster: &Cluster) -> Vec<u32> {
+    let groups = cluster.snapshot.groups.iter();
+    groups.map(|group| group.replicas).collect()
+}
+
+#[test]
+fn what_one_pass_cannot_look_at_is_served_by_the_next_ones() {
+    let engine = Engine::default();
+    let mut cluster = many(100);
+    let mut passes = 0;
+    while replicas(&cluster) != [100, 3] {
+        let decision = pass(&mut cluster, &engine, 60);
+        assert!(decision.is_cut, "{decision:?}");
+        passes += 1;
+        assert!(passes <= 10, "{:?}", replicas(&cluster));
+    }
+    assert!(passes > 2, "the budget is no limit: {passes} passes");
+    // Nobody asks for more when it begins again.
+    for _ in 0..20 {
+        pass(&mut cluster, &engine, 60);
+        assert_eq!(replicas(&cluster), [100, 3]);
+    }
+}
+
+#[test]
+fn a_budget_for_nothing_at_all_still_comes_round() {
+    let engine = Engine::default();
+    let mut cluster = many(3);
+    let mut nexts = Vec::new();
+    for _ in 0..6 {
+        let decision = pass(&mut cluster, &engine, 0);
+        let resume = serde_json::to_value(&decision.resume).unwrap();
+        let details = resume["next"]["gang"]["details"].as_str();
+        nexts.push(details.and_then(|text| text.get(..4)).map(str::to_owned));
+    }
+    let gang = |id: &str| Some(id.to_owned());
+    // The first is tried twice, since nobody knows that it is too much; tasks have no name here.
+    assert_eq!(
+        nexts,
+        [
+            gang("0000"),
+            gang("0001"),
+            gang("0002"),
+            None,
+            None,
+            gang("0000")
+        ]
+    );
+}
+
+#[test]
+fn a_pass_that_has_time_for_everything_begins_at_the_start_again() {
+    let engine = Engine::default();
+    let mut cluster = many(100);
+    let first = pass(&mut cluster, &engine, 60);
+    assert!(first.resume.is_some());
+    // It looks at the rest, and the next one at everything.
+    let second = pass(&mut cluster, &engine, u64::MAX);
+    assert!(second.is_cut && second.resume.is_none());
+    assert_eq!(replicas(&cluster), [100, 3]);
+    let third = pass(&mut cluster, &engine, u64::MAX);
+    assert!(!third.is_cut && !third.is_change() && third.unserved.is_empty());
+}
