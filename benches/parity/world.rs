@@ -285,6 +285,7 @@ fn resizing(case: &Case, rows: &BTreeMap<PodName, Row>) -> Resizing {
             desired: size(status.desired_cpu, status.desired_memory),
             max: size(max_cpu, max_memory),
             state: resize_state(status),
+            basis: None,
         };
         pods.insert(name.clone(), pod);
     }

@@ -8,15 +8,19 @@ pub mod kube;
 pub mod outcome;
 mod paced;
 pub mod patch;
+pub mod resize;
 pub mod sidecar;
 pub mod tell;
+pub mod terminate;
 
 pub use drain::{DrainSettings, Drainer, Refusal};
 pub use dry_run::DryRun;
 pub use outcome::{ActError, NextStep};
 pub use patch::{GroupChange, PatchPlan};
+pub use resize::{ResizeOrder, ResizeStep, Resized, Resizer};
 pub use sidecar::{SidecarAct, WriteMode};
 pub use tell::{Teller, Telling};
+pub use terminate::{Terminated, Terminator};
 
 use paced::Paced;
 

@@ -7,8 +7,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::drain::{Drained, Drainer, unanswered};
 use super::kube::KubeAct;
+use super::resize::{ResizeOrder, resize_orders};
 use super::{Applied, DryRun, Order, PatchOutcome, PatchPlan, patch};
-use crate::model::{ClusterSnapshot, Departure, PodName, ScaleDecision, Timestamp};
+use crate::model::{
+    ClusterSnapshot, Departure, PodName, ScaleDecision, TerminationPolicy, Timestamp,
+};
 
 /// Says whether anything is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub struct SidecarAct {
     mode: watch::Receiver<WriteMode>,
     stopping: watch::Receiver<bool>,
     herald: Option<mpsc::Sender<Vec<Departure>>>,
+    resizer: Option<mpsc::Sender<Vec<ResizeOrder>>>,
+    terminator: Option<mpsc::Sender<(TerminationPolicy, String)>>,
 }
 
 impl SidecarAct {
@@ -51,6 +56,46 @@ impl SidecarAct {
             mode,
             stopping,
             herald: None,
+            resizer: None,
+            terminator: None,
+        }
+    }
+
+    /// Returns hands that let somebody end the cluster: what is to be done, to which UID.
+    #[must_use]
+    pub fn ended_by(mut self, terminator: mpsc::Sender<(TerminationPolicy, String)>) -> Self {
+        self.terminator = Some(terminator);
+        self
+    }
+
+    /// Has the cluster ended if that was decided; does not wait for it.
+    pub fn end(&self, order: &Order<'_>) {
+        if *self.mode.borrow() == WriteMode::DryRun || self.is_stopping() {
+            return;
+        }
+        let (policy, uid) = (order.decision.termination, &order.snapshot.uid);
+        if let Some((policy, terminator)) = policy.zip(self.terminator.as_ref()) {
+            // What does not come through now is decided again.
+            drop(terminator.try_send((policy, uid.clone())));
+        }
+    }
+
+    /// Returns hands that let somebody resize pods.
+    #[must_use]
+    pub fn resized_by(mut self, resizer: mpsc::Sender<Vec<ResizeOrder>>) -> Self {
+        self.resizer = Some(resizer);
+        self
+    }
+
+    /// Has pods resized; does not wait for it.
+    pub fn resize(&self, order: &Order<'_>) {
+        if *self.mode.borrow() == WriteMode::DryRun || self.is_stopping() {
+            return;
+        }
+        let orders = resize_orders(order.snapshot, order.decision);
+        if let Some(resizer) = self.resizer.as_ref().filter(|_| !orders.is_empty()) {
+            // What does not come through now is decided again.
+            drop(resizer.try_send(orders));
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{Config, PolicyCatalog, Scaling};
 use crate::engine::{BuildError, ChainEntry, Engine, EngineSettings};
-use crate::model::ClusterSnapshot;
+use crate::model::{ClusterSnapshot, Resizing};
 use crate::policy::{self, Registry};
 
 /// The policy that `scaling.conserveGpuNodes: false` switches off, and its key for that.
@@ -69,6 +69,9 @@ impl Scaling {
         snapshot.upscaling_mode = self.upscaling_mode(snapshot.upscaling_mode);
         if self.paused && snapshot.paused.is_none() {
             snapshot.paused = Some("scaling.paused of the config file".to_owned());
+        }
+        if !self.resize_pods {
+            snapshot.resizing = Resizing::default();
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Scaling {
     pub recover_within: HumanDuration,
     /// Whether nodes with GPUs are spared where others would do; `false` switches `gpu_sparing` off.
     pub conserve_gpu_nodes: bool,
+    /// Whether pods grow in place where the RayCluster's annotation `ray.io/ippr` allows it.
+    pub resize_pods: bool,
 }
 
 impl Default for Scaling {
@@ -52,6 +54,7 @@ impl Default for Scaling {
                 EngineSettings::default().recover_within.as_ms(),
             ),
             conserve_gpu_nodes: true,
+            resize_pods: true,
         }
     }
 }

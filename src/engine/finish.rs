@@ -73,6 +73,7 @@ pub(super) fn conclude(
     let decision = ScaleDecision {
         mode,
         drains,
+        resized: resized(ctx),
         ..decision
     };
     (decision, carry)
@@ -155,6 +156,19 @@ fn resizes(ctx: PolicyContext<'_>, plan: &Plan) -> Vec<ResizeRequest> {
     }
     let request = |(pod, desired)| ResizeRequest { pod, desired };
     resizes.into_iter().map(request).collect()
+}
+
+/// Returns the pods that were resized and whose raylets have not heard of it.
+fn resized(ctx: PolicyContext<'_>) -> Vec<PodName> {
+    let pods = &ctx.snapshot.resizing.pods;
+    let is_resized = |name: &PodName| {
+        let pod = pods.get(name);
+        pod.is_some_and(|pod| pod.state == ResizeState::Resized)
+    };
+    let nodes = ctx.snapshot.nodes.iter().filter(|node| {
+        node.status == NodeStatus::Running && node.node_id.is_some() && is_resized(&node.name)
+    });
+    nodes.map(|node| node.name.clone()).collect()
 }
 
 /// Returns the bounds that hold; an order for all groups together goes before a minimum, as in Ray.

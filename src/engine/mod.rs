@@ -13,6 +13,7 @@ mod notices;
 mod profile;
 mod settings;
 mod settle;
+mod termination;
 mod traps;
 mod weak_points;
 
@@ -216,6 +217,7 @@ impl Engine {
             settle::settle(self, ctx, round, steps)
         };
         decision.notices = notices::due(ctx, &self.settings);
+        decision.termination = termination::due(ctx, &self.settings);
         decision
     }
 

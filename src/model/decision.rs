@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Departure, GangWait, PodName, Recommendation, ReplicaName, ResizeRequest, ResourceRequest,
-    Resume, ScalingMode, Timestamp, WorkerGroupName,
+    Resume, ScalingMode, TerminationPolicy, Timestamp, WorkerGroupName,
 };
 
 /// The word for what makes up for pods on their way out, which count for the operator until they are gone.
@@ -207,6 +207,12 @@ pub struct ScaleDecision {
     /// Pods to resize in place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resizes: Vec<ResizeRequest>,
+    /// Pods that were resized, whose raylets have to hear of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resized: Vec<PodName>,
+    /// What becomes of the cluster, since nobody uses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub termination: Option<TerminationPolicy>,
     /// Since when at least one, two, ... starting replicas of a group have had nothing to serve.
     ///
     /// Shape: per group, the longest first; empty unless the policy `pending_idle` has a timeout.

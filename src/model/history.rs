@@ -4,6 +4,7 @@
 //! it was decided: a patch that failed starts no cool-down.
 
 mod orders;
+mod quiet;
 mod recovery;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use super::{
 };
 
 pub use orders::Followed;
+pub use quiet::Quiet;
 pub use recovery::{HeadSeen, Recovery};
 
 /// How long a drained raylet may still be reported as running: the GCS hears of it within a second.
@@ -177,13 +179,19 @@ pub struct History {
     /// What is remembered of outages.
     #[serde(default)]
     pub recovery: Recovery,
+    /// Since when nobody has used the cluster.
+    #[serde(default, skip_serializing_if = "Quiet::is_empty")]
+    pub quiet: Quiet,
 }
 
 impl History {
     /// Takes in what happened at `at`.
     pub fn absorb(&mut self, input: &Input<'_>, at: Timestamp) {
         match input {
-            Input::Observed(snapshot) => self.observe(snapshot, at),
+            Input::Observed(snapshot) => {
+                self.observe_drivers(snapshot, at);
+                self.observe(snapshot, at);
+            }
             Input::DrainAccepted(pod) => {
                 self.drained_at.insert((*pod).clone(), at);
                 self.drain_refused_at.remove(*pod);

@@ -27,6 +27,7 @@ mod resize;
 mod resume;
 mod snapshot;
 mod starts;
+mod termination;
 mod time;
 mod writing;
 
@@ -41,7 +42,7 @@ pub use demand::{
 pub use departure::{Departure, DepartureKind};
 pub use gang_wait::GangWait;
 pub use group::{NodeTemplate, ReplicaBounds, SkippedGroup, WorkerGroup, WorkerGroupName};
-pub use history::{Asked, Followed, HeadSeen, History, Input, Recovery};
+pub use history::{Asked, Followed, HeadSeen, History, Input, Quiet, Recovery};
 pub use intent::{ANNOTATION_INTENT, HeadPod, INTENT_BYTES_MAX, Intent};
 pub use mode::ScalingMode;
 pub use node::{Node, NodeId, NodeKind, NodeStatus, PodName, ReplicaName};
@@ -49,9 +50,13 @@ pub use operator_waits::{Missing, OperatorWaits, PODS_REFUSED};
 pub use orders::{Orders, Protection};
 pub use pace::{Pace, Recommendation, ScaleEvent};
 pub use quantity::{Quantity, ResourceMap, ResourceName};
-pub use resize::{PodResize, PodSize, ResizeRequest, ResizeState, Resizing};
+pub use resize::{
+    PodResize, PodSize, ResizeBasis, ResizeFailure, ResizeNote, ResizeRequest, ResizeState,
+    Resizing,
+};
 pub use resume::{NextDemand, Resume};
 pub use snapshot::{ClusterSnapshot, Completeness, Problem, Replica, UpscalingMode};
 pub use starts::{FailedStarts, Starts};
+pub use termination::{Drivers, IdleTermination, TerminationPolicy};
 pub use time::Timestamp;
 pub use writing::{IntentSeen, Writing};

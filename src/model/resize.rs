@@ -3,9 +3,13 @@
 //! Source: the annotation `ray.io/ippr` of the RayCluster, and the status and annotation
 //! `ray.io/ippr-status` of each pod.
 
+mod note;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use note::{ResizeFailure, ResizeNote};
 
 use super::{PodName, Quantity, WorkerGroupName};
 
@@ -16,6 +20,26 @@ pub struct PodSize {
     pub cpu: Quantity,
     /// Bytes.
     pub memory: Quantity,
+}
+
+impl PodSize {
+    /// Returns the size of so many 1/1000 of a processor and so many bytes.
+    #[must_use]
+    pub const fn of((cpu_millis, memory_bytes): (i64, i64)) -> Self {
+        Self {
+            cpu: Quantity::from_units(cpu_millis.saturating_mul(Quantity::SCALE / 1000)),
+            memory: Quantity::from_whole(memory_bytes),
+        }
+    }
+
+    /// Returns the smaller of both in each resource.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu.min(other.cpu),
+            memory: self.memory.min(other.memory),
+        }
+    }
 }
 
 /// Says how far the resize of a pod has come.
@@ -29,6 +53,8 @@ pub enum ResizeState {
     Decided,
     /// Kubernetes has been asked for it; `desired` counts already.
     Asked,
+    /// Kubernetes has done it and the raylet has to hear of it; `desired` counts already.
+    Resized,
     /// Kubernetes put it off, refuses it, or the raylet has not heard of it; nothing more is asked.
     Unsettled,
     /// One has failed; Ray resizes such a pod never again.
@@ -46,6 +72,26 @@ pub struct PodResize {
     pub max: PodSize,
     /// How far that has come.
     pub state: ResizeState,
+    /// What it takes to ask; absent in facts that nobody acts on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Box<ResizeBasis>>,
+}
+
+/// Holds what it takes to ask for a resize, and what must still be so when it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ResizeBasis {
+    /// `metadata.uid` of the pod.
+    pub uid: String,
+    /// What the pod's spec asks for.
+    pub asked: PodSize,
+    /// By how much the limit of processors is above the request, which stays so; `None` without a limit.
+    pub cpu_gap: Option<Quantity>,
+    /// The same of memory.
+    pub memory_gap: Option<Quantity>,
+    /// The pod's annotation, as it is; `None` when it has none.
+    pub noted: Option<String>,
+    /// What it is to say with the next write, apart from when that was and to which raylet.
+    pub note: ResizeNote,
 }
 
 impl PodResize {

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterConstraint, Departure, GangRequest, Node, NodeKind, NodeStatus, Orders, ReplicaName,
-    Resizing, ResourceDemand, SkippedGroup, Timestamp, WorkerGroup, WorkerGroupName, Writing,
+    ClusterConstraint, Departure, GangRequest, IdleTermination, Node, NodeKind, NodeStatus, Orders,
+    ReplicaName, Resizing, ResourceDemand, SkippedGroup, Timestamp, WorkerGroup, WorkerGroupName,
+    Writing,
 };
 
 /// Says how fast groups may grow.
@@ -106,6 +107,9 @@ pub struct ClusterSnapshot {
     /// Pods that can be resized in place.
     #[serde(default)]
     pub resizing: Resizing,
+    /// What becomes of the cluster when nobody uses it; `None` when nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub termination: Option<IdleTermination>,
     /// Nodes whose pods are gone or going, which Ray does not know, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub departures: Vec<Departure>,

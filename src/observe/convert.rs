@@ -43,6 +43,7 @@ pub fn ray_state(reply: &wire::ClusterResourceState, received_at: Timestamp) -> 
         .collect();
     let constraint = constraint(&reply.cluster_resource_constraints, &mut problems);
     RayState {
+        drivers: None,
         received_at,
         state_version: reply.cluster_resource_state_version,
         session_name: reply.cluster_session_name.clone(),

@@ -75,6 +75,7 @@ pub fn join(input: &JoinInput<'_>) -> ClusterSnapshot {
         replica_failure: replica_failure(raycluster),
         unreadable: None,
         resizing: Resizing::default(),
+        termination: None,
         departures: Vec::new(),
         writing: Writing::default(),
         orders,

@@ -22,8 +22,10 @@ pub mod raycluster_follow;
 mod raycluster_pace;
 mod raylet_round;
 pub mod raylets;
+pub mod resizing;
 mod source_error;
 pub mod sources;
+pub mod termination;
 
 pub use object_watch::Now;
 pub use raycluster_pace::PollBounds;

@@ -15,8 +15,9 @@ use super::pace::{Pace, PaceLimits};
 use super::ray_members::Members;
 use super::ray_state::{RayNode, RayState};
 use super::raylet_round::{RayletRound, RayletSettings};
+use super::termination::drivers;
 use crate::clock::{Clock, Limiter};
-use crate::model::{ClusterConstraint, NodeId, Problem, ResourceDemand, Timestamp};
+use crate::model::{ClusterConstraint, Drivers, NodeId, Problem, ResourceDemand, Timestamp};
 use crate::wire::gcs::ray::rpc;
 use crate::wire::gcs::ray::rpc::autoscaler;
 use crate::wire::gcs::{GcsClient, GcsError, RayletClient};
@@ -77,7 +78,12 @@ pub struct RaySource {
     raylets: RayletRound,
     is_v2: Option<bool>,
     last_version: i64,
+    wants_drivers: watch::Receiver<bool>,
+    drivers: Option<Drivers>,
 }
+
+/// How often drivers are asked for: the GCS reads its whole table of jobs for it. Units: milliseconds.
+const DRIVERS_EVERY_MS: u64 = 1_000;
 
 /// Key and namespace under which the GCS says which autoscaler it expects.
 const V2_FLAG: (&[u8], &[u8]) = (b"__autoscaler", b"__autoscaler_v2_enabled");
@@ -101,10 +107,19 @@ impl RaySource {
             pace: Pace::new(limits),
             is_v2: None,
             last_version: 0,
+            wants_drivers: watch::channel(false).1,
+            drivers: None,
             gcs,
             clock,
             settings,
         }
+    }
+
+    /// Returns a source that asks for drivers too while somebody wants to know of them.
+    #[must_use]
+    pub fn asking_drivers(mut self, wanted: watch::Receiver<bool>) -> Self {
+        self.wants_drivers = wanted;
+        self
     }
 
     /// Asks until nobody listens any more.
@@ -149,8 +164,10 @@ impl RaySource {
         };
         let constraint = self.v1_constraint();
         let loads = self.raylets.ask(chosen.as_ref());
-        let ((reply, took_ms), parts, constraint, fresh) =
-            tokio::join!(state, parts, constraint, loads);
+        let drivers = self.drivers();
+        let ((reply, took_ms), parts, constraint, fresh, drivers) =
+            tokio::join!(state, parts, constraint, loads, drivers);
+        self.drivers = drivers;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -159,6 +176,7 @@ impl RaySource {
         self.pace.replied((took_ms * 1000.0) as u64);
         let received_at = self.clock.now();
         let mut state = convert::ray_state(&state_of(reply?)?, received_at);
+        state.drivers = self.drivers;
         match constraint? {
             Ok(Some(constraint)) => state.constraint = Some(constraint),
             Ok(None) => {}
@@ -173,6 +191,20 @@ impl RaySource {
         self.raylets.close_others(&self.members);
         join_load(&mut state, &KnownLoad { fresh, by_node });
         Ok(state)
+    }
+
+    /// Returns the drivers, if anybody wants to know of them; asks no more often than needed.
+    async fn drivers(&self) -> Option<Drivers> {
+        if !*self.wants_drivers.borrow() {
+            return None;
+        }
+        let now = self.clock.now();
+        let known = self.drivers;
+        if known.is_some_and(|it| now.millis_since(it.at) < DRIVERS_EVERY_MS) {
+            return known;
+        }
+        let reply = self.gcs.get_all_job_info().await.ok()?;
+        Some(drivers(&reply, self.clock.now()))
     }
 
     async fn v1_constraint(&self) -> Result<Result<Option<ClusterConstraint>, Problem>, GcsError> {
@@ -229,6 +261,7 @@ impl RaySource {
 
     fn forget_cluster(&mut self) {
         self.gcs.forget_cluster_id();
+        self.drivers = None;
         self.is_v2 = None;
         self.last_version = 0;
         self.members.forget();
@@ -299,6 +332,12 @@ fn says_the_same(old: &RayState, new: &RayState) -> bool {
         && old.constraint == new.constraint
         && old.session_name == new.session_name
         && old.problems == new.problems
+        && said(old) == said(new)
+}
+
+/// Returns what is said of drivers, apart from when.
+fn said(state: &RayState) -> Option<(bool, u64)> {
+    state.drivers.map(|it| (it.is_any, it.ended_at_ms))
 }
 
 /// Idle times come with the clocks of other processes; a little less than before is still the same.

@@ -3,7 +3,8 @@
 //! `observe::convert` makes it from a GCS reply; `observe::join` puts it beside the pods.
 
 use crate::model::{
-    ClusterConstraint, GangRequest, Labels, NodeId, Problem, ResourceDemand, ResourceMap, Timestamp,
+    ClusterConstraint, Drivers, GangRequest, Labels, NodeId, Problem, ResourceDemand, ResourceMap,
+    Timestamp,
 };
 
 /// Says how the GCS sees a node.
@@ -76,6 +77,8 @@ pub struct RayState {
     pub gangs: Vec<GangRequest>,
     /// `request_resources`.
     pub constraint: Option<ClusterConstraint>,
+    /// Its drivers; `None` when nobody asked, or no answer came.
+    pub drivers: Option<Drivers>,
     /// What could not be used.
     pub problems: Vec<Problem>,
 }

@@ -13,6 +13,8 @@ use super::fence::OwnHead;
 use super::join::{JoinInput, join};
 use super::ray::{RayFacts, RayUpdate};
 use super::ray_state::RayState;
+use super::resizing::{ResizeOff, resizing};
+use super::termination::{TerminationRefused, termination};
 use crate::clock::Clock;
 use crate::model::{ClusterSnapshot, Completeness, Timestamp};
 use crate::wire::kube_client::Failure;
@@ -49,6 +51,9 @@ pub struct Sources {
     seen_replaced: u64,
     seen_restarted: u64,
     own: OwnHead,
+    resize_off: watch::Receiver<Option<ResizeOff>>,
+    refused_end: watch::Receiver<Option<TerminationRefused>>,
+    wants_drivers: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -71,6 +76,9 @@ impl Sources {
             seen_replaced: 0,
             seen_restarted: 0,
             own: OwnHead::default(),
+            resize_off: watch::channel(None).1,
+            refused_end: watch::channel(None).1,
+            wants_drivers: watch::channel(false).0,
         }
     }
 
@@ -78,6 +86,25 @@ impl Sources {
     #[must_use]
     pub fn in_head(mut self, own: OwnHead) -> Self {
         self.own = own;
+        self
+    }
+
+    /// Returns sources that hear when pods cannot be resized.
+    #[must_use]
+    pub fn resizing(mut self, off: watch::Receiver<Option<ResizeOff>>) -> Self {
+        self.resize_off = off;
+        self
+    }
+
+    /// Returns sources that hear when the cluster cannot be ended, and that say when anybody wants
+    /// to know of drivers.
+    #[must_use]
+    pub fn terminating(
+        mut self,
+        refused: watch::Receiver<Option<TerminationRefused>>,
+        wants_drivers: watch::Sender<bool>,
+    ) -> Self {
+        (self.refused_end, self.wants_drivers) = (refused, wants_drivers);
         self
     }
 
@@ -126,6 +153,7 @@ impl Sources {
                 None
             }
             change = self.cluster.next() => Some(change),
+            Ok(()) = self.resize_off.changed() => None,
             () = timer => None,
         };
         if let Some(change) = change {
@@ -201,6 +229,21 @@ impl Sources {
             let heads = (pods.as_slice(), self.cluster.pods().is_in_step());
             snapshot.writing = self.own.look(raycluster, heads, &mut snapshot.problems);
             snapshot.unreadable = unreadable;
+            let refused = self.refused_end.borrow().clone();
+            let refused = refused.filter(|refused| now < refused.until);
+            let asked = (ray.drivers, refused.as_ref());
+            snapshot.termination = termination(raycluster, asked, &mut snapshot.problems);
+            self.wants_drivers.send_if_modified(|wanted| {
+                std::mem::replace(wanted, snapshot.termination.is_some())
+                    != snapshot.termination.is_some()
+            });
+            let off = self.resize_off.borrow_and_update().clone();
+            snapshot.resizing = resizing(
+                raycluster,
+                (&pods, &snapshot.nodes),
+                (now, off.as_ref()),
+                &mut snapshot.problems,
+            );
             snapshot
         });
         let errors = update

@@ -102,7 +102,8 @@ impl Pool {
         if let Some(pod) = facts.snapshot.resizing.pods.get(&node.name) {
             let size = |size: crate::model::PodSize| (size.cpu.units(), size.memory.units());
             let is_decided = pod.state == ResizeState::Decided && node.node_id.is_some();
-            if pod.state == ResizeState::Asked || is_decided {
+            let is_asked = matches!(pod.state, ResizeState::Asked | ResizeState::Resized);
+            if is_asked || is_decided {
                 (free, whole) = (
                     self.grown(&free, size(pod.desired)),
                     self.grown(&whole, size(pod.desired)),

@@ -136,6 +136,8 @@ metrics! {
     ReplicasRemoved = Counter, "rayscaler_replicas_removed_total" ["group", "cause"] "Replicas named for removal";
     Drains = Counter, "rayscaler_drains_total" ["group", "outcome"] "Answers of raylets told to drain";
     DeparturesTold = Counter, "rayscaler_departures_told_total" ["group", "kind", "outcome"] "Nodes with a lost or leaving pod of which Ray was told";
+    PodResizes = Counter, "rayscaler_pod_resizes_total" ["group", "step", "outcome"] "Steps of resizing pods in place: asking Kubernetes, telling the raylet";
+    IdleTerminations = Counter, "rayscaler_idle_terminations_total" ["policy", "outcome"] "Attempts to end the cluster since nobody uses it";
     DemandToPatch = Histogram(Buckets::Capacity), "rayscaler_demand_to_patch_seconds" ["group"] "Time from demand to the patch that serves it";
     DemandToPod = Histogram(Buckets::Capacity), "rayscaler_demand_to_pod_seconds" ["group"] "Time from demand to each pod that serves it";
     DemandToNode = Histogram(Buckets::Capacity), "rayscaler_demand_to_node_seconds" ["group"] "Time from demand to each Ray node that serves it";

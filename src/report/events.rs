@@ -84,6 +84,71 @@ impl Event for DepartureTold<'_> {
     }
 }
 
+/// A step of resizing a pod in place ended.
+#[derive(Debug, Clone, Copy)]
+pub struct PodResized<'a> {
+    /// The group.
+    pub group: &'a str,
+    /// The pod.
+    pub pod: &'a str,
+    /// `ask` or `tell`.
+    pub step: &'a str,
+    /// `done`, `stale`, `refused`, `not_allowed`, `failed`.
+    pub outcome: &'a str,
+    /// What was answered; empty when it was done.
+    pub detail: &'a str,
+}
+
+impl Event for PodResized<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        let labels = [self.group, self.step, self.outcome];
+        metrics.add(MetricId::PodResizes, &labels, 1);
+        let Self {
+            group,
+            pod,
+            step,
+            outcome,
+            detail,
+        } = *self;
+        match outcome {
+            "done" => info!(group, pod, step, "pod resized in place"),
+            // The pod changed meanwhile, which the next pass sees.
+            "stale" => trace!(group, pod, step, "pod changed before it was resized"),
+            _ => warn!(group, pod, step, outcome, detail, "pod not resized"),
+        }
+    }
+}
+
+/// The cluster was, or was to be, ended since nobody uses it.
+#[derive(Debug, Clone, Copy)]
+pub struct ClusterEnded<'a> {
+    /// `suspend` or `delete`.
+    pub policy: &'a str,
+    /// `done`, `stale`, `refused`, `failed`.
+    pub outcome: &'a str,
+    /// What was answered; empty when it was done.
+    pub detail: &'a str,
+}
+
+impl Event for ClusterEnded<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        let Self {
+            policy,
+            outcome,
+            detail,
+        } = *self;
+        metrics.add(MetricId::IdleTerminations, &[policy, outcome], 1);
+        match outcome {
+            "done" => warn!(policy, "nobody uses the cluster, it ends"),
+            "stale" => info!(
+                policy,
+                "idle cluster was used or changed just now, it stays"
+            ),
+            _ => warn!(policy, outcome, detail, "idle cluster not ended"),
+        }
+    }
+}
+
 /// A call to the GCS ended.
 #[derive(Debug, Clone, Copy)]
 pub struct GcsCalled<'a> {

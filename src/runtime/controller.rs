@@ -49,6 +49,12 @@ pub trait Act {
     ///
     /// A second method, because Ray is told also where nothing may or need be patched.
     fn tell(&mut self, notices: &[Departure]);
+
+    /// Has pods resized in place; must not wait, so that no other write waits for it.
+    fn resize(&mut self, _order: &Order<'_>) {}
+
+    /// Has the whole cluster ended, if that was decided; must not wait.
+    fn end(&mut self, _order: &Order<'_>) {}
 }
 
 /// Holds everything about one pass, for reports.
@@ -265,12 +271,12 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         let before_act = self.clock.precise_ms();
         let write_hold = self.write_hold(snapshot, &settings, &violations, started_at);
         let remembered = self.history.clone();
-        self.tell(&decision, write_hold, started_at);
         let order = Order {
             snapshot,
             decision: &decision,
             history: &remembered,
         };
+        self.hand_over(&order, write_hold, started_at);
         let applied = self.carry_out(&order, write_hold, started_at).await;
         let took = PhaseTimes {
             decide_ms: before_act - before_decide,
@@ -358,15 +364,22 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         }
     }
 
-    /// Has Ray told of nodes that left, unless nothing may be done at all.
-    fn tell(&mut self, decision: &ScaleDecision, hold: Option<WriteHold>, now: Timestamp) {
-        let is_free = matches!(hold, None | Some(WriteHold::BackingOff(_)));
-        if decision.notices.is_empty() || !is_free {
+    /// Has done what the loop does not wait for, unless nothing may be done at all.
+    fn hand_over(&mut self, order: &Order<'_>, hold: Option<WriteHold>, now: Timestamp) {
+        // A patch that failed says nothing about other writes.
+        if !matches!(hold, None | Some(WriteHold::BackingOff(_))) {
             return;
         }
-        self.act.tell(&decision.notices);
-        for notice in &decision.notices {
+        let notices = &order.decision.notices;
+        if !notices.is_empty() {
+            self.act.tell(notices);
+        }
+        for notice in notices {
             self.history.absorb(&Input::Told(notice), now);
+        }
+        self.act.resize(order);
+        if hold.is_none() {
+            self.act.end(order);
         }
     }
 

@@ -11,11 +11,13 @@ mod network;
 pub mod options;
 pub mod reload;
 pub mod reporting;
+mod resizing;
 mod run;
 pub mod shutdown;
 mod sidecar;
 pub mod supervisor;
 pub mod telemetry;
+mod terminating;
 mod work_budget;
 
 pub use inside::{Inside, InsideParts};

@@ -12,20 +12,27 @@ use super::herald;
 use super::network::Network;
 use super::options::RunOptions;
 use super::reporting::{Identity, Reporting, ReportingParts};
+use super::resizing::Resizing;
 use super::shutdown::{Shutdown, Tasks};
 use super::telemetry::Telemetry;
+use super::terminating::Terminating;
 use crate::act::kube::KubeAct;
-use crate::act::{Applied, DrainSettings, Drainer, Order, SidecarAct, Teller, WriteMode};
+use crate::act::{
+    Applied, DrainSettings, Drainer, Order, ResizeOrder, Resizer, SidecarAct, Teller, Terminator,
+    WriteMode,
+};
 use crate::admin::{self, AdminState};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::model::{Departure, Timestamp};
+use crate::model::{Departure, TerminationPolicy, Timestamp};
 use crate::observe::access::Access;
 use crate::observe::cluster::ClusterName;
 use crate::observe::fence::OwnHead;
 use crate::observe::pace::PaceLimits;
 use crate::observe::ray::{RaySettings, RaySource, RayUpdate};
 use crate::observe::raylets::RayletBudget;
+use crate::observe::resizing::ResizeOff;
+use crate::observe::termination::TerminationRefused;
 use crate::observe::{Observed, RayletSettings, Sources};
 use crate::report::events::{ChildRestarted, Event, Started};
 use crate::report::kube_events::EventTarget;
@@ -138,26 +145,27 @@ impl Builder<'_> {
         let (gcs, raylets, cluster) = ray?;
         let (ray_settings, ray_settings_seen) = watch::channel(ray_settings(self.config));
         let (updates, updates_seen) = watch::channel(RayUpdate::default());
-        let source = RaySource::new(
-            gcs.clone(),
-            raylets.clone(),
-            clock.clone(),
-            ray_settings_seen,
-        );
+        let (wants_drivers, drivers_wanted) = watch::channel(false);
+        let (to_ask, when) = (gcs.clone(), clock.clone());
+        let source = RaySource::new(to_ask, raylets.clone(), when, ray_settings_seen)
+            .asking_drivers(drivers_wanted);
         tasks.spawn("ray", source.run(updates));
         let (mode, mode_seen) = watch::channel(mode_of(self.config));
         let drainer = Drainer::new(&gcs, raylets, clock.clone(), drain_settings(self.config));
-        let kube_act = KubeAct::new(kube.clone(), &name.namespace, &name.name);
-        let act = SidecarAct::new(
-            drainer,
-            kube_act,
-            (mode_seen.clone(), self.shutdown.receiver()),
-        )
-        .told_by(self.herald((&gcs, &kube), &mut tasks));
+        let (resizer, resize_off) = self.resizer((&gcs, &kube), &mut tasks);
+        let (terminator, refused) = self.terminator((&gcs, &kube), &mut tasks);
+        let act = self
+            .hands(drainer, &kube, mode_seen.clone())
+            .told_by(self.herald((&gcs, &kube), &mut tasks))
+            .resized_by(resizer)
+            .ended_by(terminator);
         let reporting = self.reporting((&admin, &access), (gcs, &kube), mode_seen, &mut tasks);
         let (controller_settings, controller_seen) =
             watch::channel(ControllerSettings::of(self.config)?);
-        let sources = Sources::new(updates_seen, cluster, clock.clone()).in_head(self.own_head());
+        let sources = Sources::new(updates_seen, cluster, clock.clone())
+            .in_head(self.own_head())
+            .resizing(resize_off)
+            .terminating(refused, wants_drivers);
         let controller = Controller::new((sources, act, reporting), clock, controller_seen);
         admin.set_config(&shown(self.config));
         let settings = Settings {
@@ -197,6 +205,18 @@ impl Builder<'_> {
         OwnHead::new(variables.get("RAY_HEAD_POD_NAME"), uid.as_deref())
     }
 
+    /// Returns hands that drain and patch.
+    fn hands(
+        &self,
+        drainer: Drainer,
+        kube: &KubeClient,
+        mode: watch::Receiver<WriteMode>,
+    ) -> SidecarAct {
+        let (namespace, name) = (&self.options.cluster_namespace, &self.options.cluster_name);
+        let kube_act = KubeAct::new(kube.clone(), namespace, name);
+        SidecarAct::new(drainer, kube_act, (mode, self.shutdown.receiver()))
+    }
+
     /// Starts what tells the GCS of nodes that left.
     fn herald(
         &self,
@@ -209,6 +229,50 @@ impl Builder<'_> {
         let metrics = self.metrics.clone();
         tasks.spawn("herald", herald::run(teller, metrics, notices_seen));
         notices
+    }
+
+    /// Starts what resizes pods; it tells the sources when nobody lets it.
+    fn resizer(
+        &self,
+        (gcs, kube): (&GcsClient, &KubeClient),
+        tasks: &mut Tasks,
+    ) -> (
+        mpsc::Sender<Vec<ResizeOrder>>,
+        watch::Receiver<Option<ResizeOff>>,
+    ) {
+        let (orders, orders_seen) = mpsc::channel(64);
+        let (off, off_seen) = watch::channel(None);
+        let namespace = &self.options.cluster_namespace;
+        let resizing = Resizing {
+            resizer: Resizer::new(gcs, kube.clone(), namespace, self.clock.clone()),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            off,
+        };
+        tasks.spawn("resizer", resizing.run(orders_seen));
+        (orders, off_seen)
+    }
+
+    /// Starts what ends the cluster; it tells the sources when nobody lets it.
+    fn terminator(
+        &self,
+        (gcs, kube): (&GcsClient, &KubeClient),
+        tasks: &mut Tasks,
+    ) -> (
+        mpsc::Sender<(TerminationPolicy, String)>,
+        watch::Receiver<Option<TerminationRefused>>,
+    ) {
+        let (orders, orders_seen) = mpsc::channel(1);
+        let (refused, refused_seen) = watch::channel(None);
+        let (namespace, name) = (&self.options.cluster_namespace, &self.options.cluster_name);
+        let terminating = Terminating {
+            terminator: Terminator::new(gcs, kube.clone(), namespace, name),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            refused,
+        };
+        tasks.spawn("terminator", terminating.run(orders_seen));
+        (orders, refused_seen)
     }
 
     fn serve_admin(&self, admin: &Arc<AdminState>, tasks: &mut Tasks) {
@@ -339,6 +403,14 @@ impl Act for SidecarAct {
 
     fn tell(&mut self, notices: &[Departure]) {
         Self::tell(self, notices);
+    }
+
+    fn resize(&mut self, order: &Order<'_>) {
+        Self::resize(self, order);
+    }
+
+    fn end(&mut self, order: &Order<'_>) {
+        Self::end(self, order);
     }
 }
 

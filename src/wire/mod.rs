@@ -4,6 +4,8 @@ mod field;
 pub mod gcs;
 pub mod kube_client;
 pub mod pod;
+mod quantity;
 pub mod raycluster;
 
 pub use field::FieldError;
+pub use quantity::KubeQuantity;

@@ -7,6 +7,7 @@
 //! everything else is skipped while the reply is parsed and never allocated.
 
 mod raw;
+mod sizing;
 
 use std::borrow::Cow;
 
@@ -16,6 +17,7 @@ use kube::Resource;
 use raw::RawPod;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+pub use sizing::{PodAmounts, PodSizing, ResizeCondition};
 
 /// Names the RayCluster a pod belongs to.
 pub const LABEL_CLUSTER: &str = "ray.io/cluster";
@@ -36,6 +38,8 @@ pub const LABEL_HOST_INDEX: &str = "ray.io/replica-host-index";
 pub const ANNOTATION_DRAIN: &str = "rayscaler.io/drain";
 /// Asks for the pod to be left alone: `true`, or until when.
 pub const ANNOTATION_PROTECT: &str = "rayscaler.io/protect";
+/// Says how far the resize of the pod in place has come; Ray's own autoscaler reads and writes it too.
+pub const ANNOTATION_RESIZE: &str = "ray.io/ippr-status";
 
 /// Says how far a pod is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -152,6 +156,8 @@ pub struct PodFacts {
     pub scheduling_gates: Vec<String>,
     /// What annotations ask; in a box, since hardly any pod has such annotations.
     pub asks: Option<Box<PodAsks>>,
+    /// What the Ray container is given; `None` when it has neither requests nor limits.
+    pub sizing: Option<Box<PodSizing>>,
 }
 
 impl PodFacts {

@@ -91,6 +91,10 @@ pub struct Spec {
     pub enable_in_tree_autoscaling: bool,
     /// `suspend`.
     pub suspend: bool,
+    /// `idleSuspend`: suspended because nobody used it.
+    pub idle_suspend: bool,
+    /// `idleTerminationOptions`; `None` when absent, or dropped by a CRD that does not know it.
+    pub idle_termination: Option<Result<IdleTerminationOptions, FieldError>>,
     /// `managedBy`; `None` means the operator itself.
     pub managed_by: Option<String>,
     /// `rayVersion`, free text.
@@ -103,6 +107,15 @@ pub struct Spec {
     pub head_group: Result<HeadGroupSpec, FieldError>,
     /// `workerGroupSpecs`, each understood or not.
     pub worker_groups: Vec<Result<WorkerGroupSpec, GroupError>>,
+}
+
+/// Holds what we read of `idleTerminationOptions`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct IdleTerminationOptions {
+    /// `timeoutSeconds`, in milliseconds; `None` switches it off.
+    pub timeout_ms: Option<u64>,
+    /// `policy`, as written; empty means `Suspend`.
+    pub policy: String,
 }
 
 /// Holds what we read of `autoscalerOptions`.
@@ -192,6 +205,8 @@ pub struct Container {
     pub limits: BTreeMap<String, String>,
     /// `resources.requests`: quantities as written.
     pub requests: BTreeMap<String, String>,
+    /// `resizePolicy`: resource and restart policy, as written.
+    pub resize_policies: Vec<(String, String)>,
     /// `env` in its order: name, and value unless it comes from elsewhere (`valueFrom`).
     pub env: Vec<(String, Option<String>)>,
     /// `command`.

@@ -21,3 +21,5 @@ mod limits;
 mod operation;
 #[path = "rayservice.rs"]
 mod rayservice;
+#[path = "resizing.rs"]
+mod resizing;

@@ -23,3 +23,5 @@ mod operation;
 mod rayservice;
 #[path = "reports.rs"]
 mod reports;
+#[path = "resizing.rs"]
+mod resizing;

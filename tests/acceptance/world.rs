@@ -65,6 +65,8 @@ pub(crate) struct Options {
     ///
     /// Then the guard must have seen it, which shows that the guard sees.
     pub names_busy: bool,
+    /// What the node can give to a pod that is resized; `None` for anything.
+    pub resize_room: Option<pods::ResizeRoom>,
 }
 
 impl Options {
@@ -88,6 +90,12 @@ impl Options {
         self
     }
 
+    /// Limits what the node can give to a pod that is resized.
+    pub fn resize_room(mut self, room: pods::ResizeRoom) -> Self {
+        self.resize_room = Some(room);
+        self
+    }
+
     /// Sets a variable in every container and in every client.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.insert(name.to_owned(), value.to_owned());
@@ -102,6 +110,7 @@ impl Default for Options {
             ray: RayVersion::Newest,
             env: BTreeMap::new(),
             names_busy: false,
+            resize_room: None,
         }
     }
 }
@@ -153,6 +162,7 @@ impl World {
         let pods = RealPods::new(api, programs);
         let mut settings = pods::Settings::new(api.new_namespace().await);
         settings.first_address = RealPods::first_address();
+        settings.resize_room = options.resize_room;
         let stand_ins = StandIns::start_on(api, settings, pods.clone()).await;
         let gcs_port = support::free_port().to_string();
         let manifest = manifest

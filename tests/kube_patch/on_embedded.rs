@@ -5,5 +5,7 @@ use crate::support::kube::Server;
 
 const SERVER: Server = Server::Embedded;
 
+#[path = "endings.rs"]
+mod endings;
 #[path = "plans.rs"]
 mod plans;

@@ -5,5 +5,7 @@ use crate::support::kube::Server;
 
 const SERVER: Server = Server::Real;
 
+#[path = "endings.rs"]
+mod endings;
 #[path = "plans.rs"]
 mod plans;

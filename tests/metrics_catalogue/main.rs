@@ -11,8 +11,9 @@ use rayscaler::model::{
     ClusterSnapshot, History, NodeStatus, ResourceDemand, ResourceRequest, ScaleDecision,
 };
 use rayscaler::report::events::{
-    ApiCalled, ChildRestarted, ConfigRead, DepartureTold, Event, GcsCalled, GcsReplaced,
-    PassFailed, PermissionsChecked, RayletsCalled, ReportFailed, SourceFailed, SourceRead, Started,
+    ApiCalled, ChildRestarted, ClusterEnded, ConfigRead, DepartureTold, Event, GcsCalled,
+    GcsReplaced, PassFailed, PermissionsChecked, PodResized, RayletsCalled, ReportFailed,
+    SourceFailed, SourceRead, Started,
 };
 use rayscaler::report::{
     Acted, Metrics, Outcome, PassReport, Phase, Report, ReportOptions, catalogue,
@@ -70,6 +71,8 @@ counter rayscaler_replicas_added_total group
 counter rayscaler_replicas_removed_total group cause
 counter rayscaler_drains_total group outcome
 counter rayscaler_departures_told_total group kind outcome
+counter rayscaler_pod_resizes_total group step outcome
+counter rayscaler_idle_terminations_total policy outcome
 histogram rayscaler_demand_to_patch_seconds group
 histogram rayscaler_demand_to_pod_seconds group
 histogram rayscaler_demand_to_node_seconds group
@@ -296,6 +299,20 @@ fn emit_events_of_the_session(metrics: &Metrics) {
         pod: "w1",
         kind: "gone",
         outcome: "told",
+        detail: "",
+    }
+    .emit(metrics);
+    ClusterEnded {
+        policy: "suspend",
+        outcome: "done",
+        detail: "",
+    }
+    .emit(metrics);
+    PodResized {
+        group: "g",
+        pod: "w1",
+        step: "ask",
+        outcome: "done",
         detail: "",
     }
     .emit(metrics);

@@ -2,6 +2,7 @@
 
 use super::environment;
 use super::pod_status::{Containers, State};
+use super::resize::ResizeRoom;
 use super::{ContainerRuntime, Exit, Exits, Kubelet, node};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -86,11 +87,14 @@ impl Life {
             containers.set(&name, state);
         }
         let mut restarts = FuturesUnordered::new();
+        let mut updates = self.updates.clone();
+        let room = kubelet.settings.resize_room.as_ref();
         loop {
             self.write(kubelet, || containers.status(address, (kubelet.now)()))
                 .await;
             tokio::select! {
                 biased;
+                () = resized(&mut updates, &mut containers, room) => {}
                 Some(exit) = exits.recv() => {
                     let name = exit.container.clone();
                     if containers.end(exit, (kubelet.now)()) {
@@ -203,6 +207,25 @@ impl Life {
                 .wait_for(|update| matches!(update, Update::Gone))
                 .await,
         );
+    }
+}
+
+/// Waits until the pod asks for other resources than it has, and something comes of it.
+async fn resized(
+    updates: &mut watch::Receiver<Update>,
+    containers: &mut Containers,
+    room: Option<&ResizeRoom>,
+) {
+    loop {
+        let update = updates.borrow_and_update().clone();
+        if let Update::Changed(pod) = update
+            && containers.resize(&pod, room)
+        {
+            return;
+        }
+        if updates.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -12,10 +12,12 @@ mod pod_status;
 mod pretend;
 mod processes;
 mod ray_processes;
+mod resize;
 
 pub use pretend::Pretend;
 pub use processes::Processes;
 pub use ray_processes::{RayProcessSettings, RayProcesses};
+pub use resize::ResizeRoom;
 
 use super::{Now, watched};
 use futures_util::StreamExt;
@@ -47,6 +49,8 @@ pub struct Settings {
     pub restart_delay: Duration,
     /// The first pod's address; each further pod gets the next one.
     pub first_address: Ipv4Addr,
+    /// What the node can give to a pod that is resized; `None` for anything.
+    pub resize_room: Option<ResizeRoom>,
 }
 
 impl Settings {
@@ -59,6 +63,7 @@ impl Settings {
             boot_delay: Duration::ZERO,
             restart_delay: Duration::from_secs(1),
             first_address: Ipv4Addr::new(10, 244, 0, 2),
+            resize_room: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The status of a pod, from what its containers do.
 
 use super::Exit;
+use super::resize::{Pending, ResizeRoom};
 use crate::embedded::kube_time;
 use crate::model::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -35,6 +36,7 @@ pub(super) struct Containers {
     policy: String,
     bound: Timestamp,
     tracked: Vec<Tracked>,
+    resize_pending: Option<Pending>,
 }
 
 impl Containers {
@@ -51,7 +53,30 @@ impl Containers {
             policy: spec.restart_policy.unwrap_or_else(|| "Always".to_owned()),
             bound: now,
             tracked: spec.containers.into_iter().map(track).collect(),
+            resize_pending: None,
         }
+    }
+
+    /// Gives the containers the resources that the pod asks for now, or notes why not; returns
+    /// whether anything is to be told.
+    pub(super) fn resize(&mut self, pod: &Pod, room: Option<&ResizeRoom>) -> bool {
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let wanted: Vec<_> = containers.map(|it| it.resources.clone()).collect();
+        let is_same = self
+            .tracked
+            .iter()
+            .zip(&wanted)
+            .all(|(have, wanted)| have.spec.resources == *wanted);
+        let pending = room.filter(|_| !is_same).and_then(|room| room.refuse(pod));
+        let is_given = !is_same && pending.is_none();
+        if is_given {
+            for (have, wanted) in self.tracked.iter_mut().zip(wanted) {
+                have.spec.resources = wanted;
+            }
+        }
+        let is_news = is_given || self.resize_pending != pending;
+        self.resize_pending = pending;
+        is_news
     }
 
     pub(super) fn names(&self) -> Vec<String> {
@@ -120,17 +145,24 @@ impl Containers {
             condition
         };
         let is_ready = unready.is_empty();
+        let mut conditions = vec![
+            condition("PodScheduled", true),
+            condition("Initialized", true),
+            condition("ContainersReady", is_ready),
+            condition("Ready", is_ready),
+        ];
+        conditions.extend(self.resize_pending.as_ref().map(|(reason, message)| {
+            let mut pending = condition("PodResizePending", true);
+            pending["reason"] = json!(reason);
+            pending["message"] = json!(message);
+            pending
+        }));
         json!({
             "phase": self.phase(),
             "startTime": kube_time(self.bound),
             "podIP": address.to_string(),
             "podIPs": [{"ip": address.to_string()}],
-            "conditions": [
-                condition("PodScheduled", true),
-                condition("Initialized", true),
-                condition("ContainersReady", is_ready),
-                condition("Ready", is_ready),
-            ],
+            "conditions": conditions,
             "containerStatuses": self.tracked.iter().map(status_of).collect::<Vec<_>>(),
         })
     }

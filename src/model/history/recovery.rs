@@ -43,6 +43,7 @@ impl History {
     /// Notes that the GCS is back at `at`, whatever happened to it.
     pub(super) fn recover(&mut self, at: Timestamp) {
         self.recovery.since = Some(at);
+        self.quiet.since = None;
         self.removable.clear();
     }
 

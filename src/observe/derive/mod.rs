@@ -13,7 +13,6 @@
 
 mod accelerator;
 mod operator;
-mod quantity;
 mod ray_start;
 mod shell;
 

@@ -9,9 +9,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::GroupSource;
-use super::quantity::KubeQuantity;
 use crate::model::Problem;
-use crate::wire::FieldError;
+use crate::wire::{FieldError, KubeQuantity};
 
 /// Extended resources that get a Ray resource of their own, in the order the operator looks.
 const ACCELERATORS: [(&str, &str); 2] = [

@@ -7,6 +7,7 @@ use super::method::Request;
 use super::ray::rpc::{self, autoscaler};
 use super::settings::GcsSettings;
 use super::token::AuthSettings;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -138,6 +139,16 @@ impl GcsClient {
             });
         }
         self.call(request).await
+    }
+
+    /// Sets totals of a raylet, and returns all totals that it has then: no less than what is in use.
+    pub async fn resize_raylet(
+        &self,
+        node_id: Vec<u8>,
+        resources: BTreeMap<String, f64>,
+    ) -> Result<BTreeMap<String, f64>, GcsError> {
+        let request = autoscaler::ResizeRayletResourceInstancesRequest { node_id, resources };
+        self.call(request).await.map(|reply| reply.total_resources)
     }
 
     /// Asks for Ray's version.

@@ -102,6 +102,16 @@ impl GcsError {
             Self::Unsafe { .. } => "unsafe",
         }
     }
+
+    /// Returns whether this Ray does not know the method.
+    #[must_use]
+    pub const fn is_unimplemented(&self) -> bool {
+        let code = match self {
+            Self::Rejected { code, .. } => *code,
+            _ => return false,
+        };
+        matches!(code, Code::Unimplemented)
+    }
 }
 
 /// Holds what is known of a call when its status arrives.

@@ -57,6 +57,7 @@ plain_reply!(
     autoscaler::GetClusterStatusReply,
     autoscaler::ReportAutoscalingStateReply,
     autoscaler::DrainNodeReply,
+    autoscaler::ResizeRayletResourceInstancesReply,
     rpc::GetResourceLoadReply,
 );
 reply_with_status!(
@@ -83,6 +84,8 @@ methods! {
         autoscaler::ReportAutoscalingStateRequest => autoscaler::ReportAutoscalingStateReply;
     "/ray.rpc.autoscaler.AutoscalerStateService/DrainNode", 5_000,
         autoscaler::DrainNodeRequest => autoscaler::DrainNodeReply;
+    "/ray.rpc.autoscaler.AutoscalerStateService/ResizeRayletResourceInstances", 5_000,
+        autoscaler::ResizeRayletResourceInstancesRequest => autoscaler::ResizeRayletResourceInstancesReply;
     "/ray.rpc.NodeInfoGcsService/GetClusterId", 5_000,
         rpc::GetClusterIdRequest => rpc::GetClusterIdReply;
     "/ray.rpc.NodeInfoGcsService/CheckAlive", 5_000,

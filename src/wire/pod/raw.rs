@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 
+use super::sizing::RawResources;
 use super::{
     ContainerState, LABEL_CLUSTER, LABEL_GROUP, LABEL_HOST_INDEX, LABEL_NODE_TYPE,
     LABEL_REPLICA_INDEX, LABEL_REPLICA_NAME, LABEL_REPLICA_NAME_TPU, PodAsks, PodFacts, PodObject,
-    PodPhase, RayContainer,
+    PodPhase, PodSizing, RayContainer, ResizeCondition,
 };
 
 #[derive(Deserialize)]
@@ -31,13 +32,15 @@ struct RawMetadata {
     deletion_timestamp: Option<Time>,
 }
 
-/// The annotations that ask something of us; the names are `ANNOTATION_DRAIN` and `ANNOTATION_PROTECT`.
+/// The annotations that we read; the names are those of the constants `ANNOTATION_`.
 #[derive(Deserialize)]
 struct RawAnnotations {
     #[serde(rename = "rayscaler.io/drain")]
     drain: Option<String>,
     #[serde(rename = "rayscaler.io/protect")]
     protect: Option<String>,
+    #[serde(rename = "ray.io/ippr-status")]
+    resize: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -45,13 +48,20 @@ struct RawAnnotations {
 struct RawSpec {
     node_name: Option<String>,
     restart_policy: Option<String>,
-    containers: Option<Vec<RawNamed>>,
+    containers: Option<Vec<RawContainer>>,
     scheduling_gates: Option<Vec<RawNamed>>,
 }
 
 #[derive(Deserialize)]
 struct RawNamed {
     name: String,
+}
+
+#[derive(Deserialize)]
+struct RawContainer {
+    name: String,
+    #[serde(default)]
+    resources: RawResources,
 }
 
 #[derive(Deserialize, Default)]
@@ -83,6 +93,7 @@ struct RawContainerStatus {
     restart_count: Option<u32>,
     ready: Option<bool>,
     state: Option<RawState>,
+    resources: Option<RawResources>,
 }
 
 #[derive(Deserialize, Default)]
@@ -115,9 +126,13 @@ impl From<RawPod> for PodObject {
             ..ObjectMeta::default()
         };
         let mut facts = PodFacts::default();
-        let ray_name = fill_spec(&mut facts, raw.spec.unwrap_or_default());
+        let ray = fill_spec(&mut facts, raw.spec.unwrap_or_default());
+        let annotations = raw.metadata.annotations.as_ref();
+        let noted = annotations.and_then(|it| it.resize.clone());
         fill_metadata(&mut facts, raw.metadata);
-        fill_status(&mut facts, &ray_name, raw.status.unwrap_or_default());
+        let status = raw.status.unwrap_or_default();
+        facts.sizing = sizing(&ray, &status, noted).map(Box::new);
+        fill_status(&mut facts, &ray.name, status);
         Self { metadata, facts }
     }
 }
@@ -142,7 +157,7 @@ fn fill_metadata(facts: &mut PodFacts, raw: RawMetadata) {
 }
 
 fn asks(raw: RawAnnotations) -> Option<Box<PodAsks>> {
-    let RawAnnotations { drain, protect } = raw;
+    let RawAnnotations { drain, protect, .. } = raw;
     if drain.is_none() && protect.is_none() {
         return None;
     }
@@ -155,14 +170,17 @@ fn asks(raw: RawAnnotations) -> Option<Box<PodAsks>> {
     }))
 }
 
-/// Fills what the spec says and returns the name of the Ray container.
-fn fill_spec(facts: &mut PodFacts, raw: RawSpec) -> String {
+/// Fills what the spec says and returns the Ray container.
+fn fill_spec(facts: &mut PodFacts, raw: RawSpec) -> RawContainer {
     facts.node_name = raw.node_name.unwrap_or_default();
     facts.is_never_restarted = raw.restart_policy.as_deref() == Some("Never");
     let gates = raw.scheduling_gates.unwrap_or_default();
     facts.scheduling_gates = gates.into_iter().map(|gate| gate.name).collect();
     let first = raw.containers.unwrap_or_default().into_iter().next();
-    first.map(|container| container.name).unwrap_or_default()
+    first.unwrap_or_else(|| RawContainer {
+        name: String::new(),
+        resources: RawResources::default(),
+    })
 }
 
 fn fill_status(facts: &mut PodFacts, ray_name: &str, raw: RawStatus) {
@@ -194,6 +212,40 @@ fn fill_status(facts: &mut PodFacts, ray_name: &str, raw: RawStatus) {
         // An init container waits for the one before it with this reason; nothing is wrong then.
         .find(|reason| reason != "PodInitializing")
         .unwrap_or_default();
+}
+
+/// Returns what the Ray container is given; `None` when nothing says.
+fn sizing(ray: &RawContainer, status: &RawStatus, noted: Option<String>) -> Option<PodSizing> {
+    let mut sizing = PodSizing {
+        spec: ray.resources.amounts(),
+        status: None,
+        others: Default::default(),
+        condition: None,
+        noted: noted.map(String::into_boxed_str),
+    };
+    for container in status.container_statuses.iter().flatten() {
+        let resources = container.resources.as_ref();
+        if container.name == ray.name {
+            sizing.status = resources.map(|it| it.amounts_or(&ray.resources));
+        } else if let Some(resources) = resources {
+            let (cpu, memory) = (resources.request("cpu"), resources.request("memory"));
+            sizing.others.0 = sizing.others.0.saturating_add(cpu.unwrap_or(0));
+            sizing.others.1 = sizing.others.1.saturating_add(memory.unwrap_or(0));
+        }
+    }
+    let is_resize = |it: &&RawCondition| {
+        it.status == "True" && ["PodResizePending", "PodResizeInProgress"].contains(&&*it.r#type)
+    };
+    let condition = status.conditions.iter().flatten().find(is_resize);
+    sizing.condition = condition.map(|it| {
+        Box::new(ResizeCondition {
+            is_pending: it.r#type == "PodResizePending",
+            reason: it.reason.clone().unwrap_or_default(),
+            message: it.message.clone().unwrap_or_default(),
+        })
+    });
+    let is_nothing = sizing.spec == Default::default() && sizing.noted.is_none();
+    (!is_nothing).then_some(sizing)
 }
 
 fn ray_container(raw: RawContainerStatus) -> Option<RayContainer> {

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{
-    API_VERSION, AutoscalerOptions, Condition, Container, GroupError, HeadGroupSpec, Metadata,
-    PodTemplate, RayCluster, RayClusterError, Spec, Status, WorkerGroupSpec,
+    API_VERSION, AutoscalerOptions, Condition, Container, GroupError, HeadGroupSpec,
+    IdleTerminationOptions, Metadata, PodTemplate, RayCluster, RayClusterError, Spec, Status,
+    WorkerGroupSpec,
 };
+use crate::wire::KubeQuantity;
 use crate::wire::field::{Field, FieldError, Read};
 use serde_json::Value;
 
@@ -54,6 +56,10 @@ fn spec(field: &Field<'_>) -> Read<Spec> {
     Ok(Spec {
         enable_in_tree_autoscaling: field.or_default("enableInTreeAutoscaling", Field::flag)?,
         suspend: field.or_default("suspend", Field::flag)?,
+        idle_suspend: field.or_default("idleSuspend", Field::flag)?,
+        idle_termination: field
+            .member("idleTerminationOptions")?
+            .map(|options| idle_termination(&options)),
         managed_by: field.optional("managedBy", Field::text)?,
         ray_version: field.optional("rayVersion", Field::scalar)?,
         upgrade_strategy: field
@@ -62,6 +68,22 @@ fn spec(field: &Field<'_>) -> Read<Spec> {
         autoscaler_options: field.or_default("autoscalerOptions", autoscaler_options)?,
         head_group: field.required("headGroupSpec", head_group),
         worker_groups: groups.iter().enumerate().map(worker_group).collect(),
+    })
+}
+
+fn idle_termination(field: &Field<'_>) -> Read<IdleTerminationOptions> {
+    let millis = |field: &Field<'_>| {
+        let value = field.value();
+        let text = value.as_str().map(str::to_owned);
+        let text = text.unwrap_or_else(|| value.to_string());
+        let quantity = KubeQuantity::parse(&text).map(KubeQuantity::millis);
+        quantity
+            .and_then(|millis| u64::try_from(millis).ok())
+            .ok_or_else(|| field.error("a number of seconds from 0"))
+    };
+    Ok(IdleTerminationOptions {
+        timeout_ms: field.optional("timeoutSeconds", millis)?,
+        policy: field.or_default("policy", Field::text)?,
     })
 }
 
@@ -147,6 +169,12 @@ fn container(field: &Field<'_>) -> Read<Container> {
         name: field.or_default("name", Field::text)?,
         limits: amounts("limits")?,
         requests: amounts("requests")?,
+        resize_policies: field.or_default("resizePolicy", |policies| {
+            policies.list(|policy| {
+                let text = |key| policy.or_default(key, Field::text);
+                Ok((text("resourceName")?, text("restartPolicy")?))
+            })
+        })?,
         env: field.or_default("env", env)?,
         command: texts("command")?,
         args: texts("args")?,

@@ -7,6 +7,8 @@
 const NANO_DIGITS: i64 = 9;
 /// One whole, in nano.
 const NANO: i128 = 1_000_000_000;
+/// One thousandth, in nano.
+const MILLI: i128 = 1_000_000;
 /// The largest quantity, 2^63 - 1 whole; more is cut to it.
 const WHOLE_MAX: i64 = i64::MAX;
 /// Digits beyond which a number is larger than the cap whatever they are.
@@ -14,13 +16,14 @@ const DIGITS_MAX: i64 = 36;
 
 /// Holds an amount in 1/1 000 000 000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct KubeQuantity {
+pub struct KubeQuantity {
     nanos: i128,
 }
 
 impl KubeQuantity {
     /// Returns the amount that `text` stands for; `None` when Kubernetes would not take it.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let (is_negative, text) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
             None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -55,19 +58,32 @@ impl KubeQuantity {
     }
 
     /// Returns whether the amount is nothing.
-    pub(super) const fn is_zero(self) -> bool {
+    #[must_use]
+    pub const fn is_zero(self) -> bool {
         self.nanos == 0
     }
 
     /// Returns the amount as a whole number, rounded away from zero.
-    pub(super) fn whole(self) -> i64 {
-        let rest = self.nanos % NANO;
-        let whole = self.nanos / NANO + rest.signum();
-        i64::try_from(whole).unwrap_or(if whole < 0 { i64::MIN } else { i64::MAX })
+    #[must_use]
+    pub fn whole(self) -> i64 {
+        self.in_parts_of(NANO)
+    }
+
+    /// Returns the amount in 1/1000, rounded away from zero.
+    #[must_use]
+    pub fn millis(self) -> i64 {
+        self.in_parts_of(MILLI)
+    }
+
+    fn in_parts_of(self, part: i128) -> i64 {
+        let rest = self.nanos % part;
+        let count = self.nanos / part + rest.signum();
+        i64::try_from(count).unwrap_or(if count < 0 { i64::MIN } else { i64::MAX })
     }
 
     /// Returns the double nearest to the amount.
-    pub(super) fn nearest_f64(self) -> f64 {
+    #[must_use]
+    pub fn nearest_f64(self) -> f64 {
         let sign = if self.nanos < 0 { "-" } else { "" };
         let (whole, nanos) = (
             self.nanos.unsigned_abs() / NANO.unsigned_abs(),
@@ -178,6 +194,14 @@ mod tests {
         ];
         for (text, expected) in cases {
             let read = KubeQuantity::parse(text).map(KubeQuantity::whole);
+            assert_eq!(read, Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn thousandths_round_away_from_zero_too() {
+        for (text, expected) in [("500m", 500), ("2", 2_000), ("1.0001", 1_001), ("-1n", -1)] {
+            let read = KubeQuantity::parse(text).map(KubeQuantity::millis);
             assert_eq!(read, Some(expected), "{text}");
         }
     }
