@@ -312,7 +312,7 @@ impl Builder<'_> {
                 .get("RAY_HEAD_POD_NAME")
                 .unwrap_or_default()
                 .to_owned(),
-            pid: std::process::id(),
+            pid: self.pid(),
             seed: self.seed(),
         };
         let may_write_events =
@@ -348,7 +348,13 @@ impl Builder<'_> {
     /// Differs between sidecars, so that they do not come back all at once; not a secret.
     pub(super) fn seed(&self) -> u64 {
         let now = self.clock.now().as_ms().unsigned_abs();
-        now.rotate_left(17) ^ u64::from(std::process::id())
+        now.rotate_left(17) ^ u64::from(self.pid())
+    }
+
+    /// Inside another program it has no process of its own, and is to do the same again.
+    fn pid(&self) -> u32 {
+        let is_inside = self.network.kube.is_some();
+        if is_inside { 1 } else { std::process::id() }
     }
 }
 

@@ -5,9 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
-
 use super::random::Random;
+use crate::embedded::{Now, news};
 use crate::model::Timestamp;
 
 macro_rules! kinds {
@@ -74,6 +73,7 @@ kinds! {
     OperatorDown "operator-down" "The operator reaches no API server.",
     ClockJump "clock-jump" "The API server's clock is off by up to an hour.",
     SidecarKilled "sidecar-killed" "The sidecar dies where it stands, and starts again.",
+    SidecarClock "sidecar-clock" "The sidecar starts again, and its clock is off by up to an hour.",
     HeadLost "head-lost" "The head's pod goes, sidecar and GCS with it.",
     EditReplicas "edit-replicas" "Somebody sets a group's replicas.",
     EditReset "edit-reset" "Somebody sets all replicas back to what they were at first.",
@@ -125,37 +125,41 @@ impl FromStr for Only {
 }
 
 /// What goes wrong now; all that can make something go wrong look here.
-#[derive(Debug)]
 pub(super) struct Board {
     state: Mutex<State>,
-    changed: watch::Sender<u64>,
+    seed: u64,
+    now: Now,
+    changed: news::Sender<()>,
 }
 
 #[derive(Debug)]
 struct State {
     until: BTreeMap<FaultKind, Timestamp>,
     met: BTreeMap<FaultKind, u64>,
-    random: Random,
+    /// One die for each kind, so that what one of them meets does not shuffle the others.
+    dice: BTreeMap<FaultKind, Random>,
 }
 
 impl Board {
     /// Returns a board on which nothing goes wrong.
-    pub(super) fn new(seed: u64) -> Arc<Self> {
+    pub(super) fn new(seed: u64, now: Now) -> Arc<Self> {
         let state = State {
             until: BTreeMap::new(),
             met: BTreeMap::new(),
-            random: Random::new(seed, "faults"),
+            dice: BTreeMap::new(),
         };
         Arc::new(Self {
             state: Mutex::new(state),
-            changed: watch::Sender::new(0),
+            seed,
+            now,
+            changed: news::Sender::new(()),
         })
     }
 
     /// Has this go wrong until then.
     pub(super) fn begin(&self, kind: FaultKind, until: Timestamp) {
         self.state().until.insert(kind, until);
-        self.changed.send_modify(|count| *count += 1);
+        self.changed.send(());
     }
 
     /// Ends what is over; returns those kinds.
@@ -177,7 +181,7 @@ impl Board {
         }
         drop(state);
         if !over.is_empty() {
-            self.changed.send_modify(|count| *count += 1);
+            self.changed.send(());
         }
         over
     }
@@ -195,7 +199,9 @@ impl Board {
     /// Returns whether this goes wrong here, so many times in a hundred, and counts it then.
     pub(super) fn hits(&self, kind: FaultKind, percent: u64) -> bool {
         let mut state = self.state();
-        let hits = state.until.contains_key(&kind) && state.random.chance(percent);
+        let die = || Random::new(self.seed, kind.name());
+        let hits = state.until.contains_key(&kind)
+            && state.dice.entry(kind).or_insert_with(die).chance(percent);
         if hits {
             *state.met.entry(kind).or_default() += 1;
         }
@@ -207,9 +213,11 @@ impl Board {
         *self.state().met.entry(kind).or_default() += 1;
     }
 
-    /// Returns a number from the die of all faults.
-    pub(super) fn roll(&self, low: u64, high: u64) -> u64 {
-        self.state().random.between(low, high)
+    /// Returns a number that depends on the moment and on what for, and on nothing that happened before: a call
+    /// more than last time shuffles no other.
+    pub(super) fn roll(&self, what_for: &str, low: u64, high: u64) -> u64 {
+        let moment = (self.now)().as_ms().unsigned_abs();
+        Random::new(self.seed ^ moment.rotate_left(32), what_for).between(low, high)
     }
 
     /// Returns how often each kind was met.
@@ -228,7 +236,7 @@ impl Board {
     }
 
     /// Is told when something begins or ends.
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+    pub(super) fn changes(&self) -> news::Receiver<()> {
         self.changed.subscribe()
     }
 

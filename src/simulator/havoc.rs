@@ -119,6 +119,11 @@ impl Havoc {
                 world.kill_sidecar();
                 String::new()
             }
+            FaultKind::SidecarClock => {
+                let skew = i64::try_from(self.random.between(1, 7_200_000)).unwrap_or(0);
+                world.turn_clock(skew - 3_600_000).await?;
+                format!("by {} ms", skew - 3_600_000)
+            }
             FaultKind::HeadLost => lose_head(world).await?,
             kind if kind.name().starts_with("edit") => self.editor.edit(world, kind).await?,
             _ => String::new(),
@@ -144,6 +149,8 @@ impl Havoc {
                 world.renew_token().await?;
             }
             FaultKind::SidecarKilled => world.start_sidecar().await?,
+            // Or it stays off, and everything has to come right like that.
+            FaultKind::SidecarClock if self.random.chance(50) => world.turn_clock(0).await?,
             FaultKind::EditSuspend => self.editor.resume(world).await?,
             _ => {}
         }
@@ -208,6 +215,7 @@ fn is_made(kind: FaultKind) -> bool {
             | FaultKind::GcsReplaced
             | FaultKind::ClockJump
             | FaultKind::SidecarKilled
+            | FaultKind::SidecarClock
             | FaultKind::HeadLost
     );
     is_once || name.starts_with("edit")

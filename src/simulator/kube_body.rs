@@ -10,10 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use http_body::{Body, Frame};
-use tokio::sync::watch;
 
 use super::faults::{Board, FaultKind};
 use crate::embedded::kube::KubeBody;
+use crate::embedded::news;
 
 /// What went wrong with a connection.
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
@@ -93,7 +93,7 @@ fn frames(body: KubeBody) -> impl stream::Stream<Item = Bytes> + Send {
 /// The lines of a watch, one event each.
 struct Lines {
     board: Arc<Board>,
-    changes: watch::Receiver<u64>,
+    changes: news::Receiver<()>,
     closes_in: Option<Duration>,
     body: Pin<Box<dyn stream::Stream<Item = Bytes> + Send>>,
     queue: VecDeque<Bytes>,
@@ -112,7 +112,7 @@ impl Lines {
             if self.is_over && (!is_silent || self.queue.is_empty()) {
                 return None;
             }
-            self.changes.borrow_and_update();
+            self.changes.mark_unchanged();
             self.meet();
             if !is_silent && !self.queue.is_empty() {
                 continue;
@@ -149,7 +149,7 @@ impl Lines {
         if !closes {
             self.closes_in = None;
         } else if self.closes_in.is_none() {
-            self.closes_in = Some(Duration::from_millis(board.roll(0, 3_000)));
+            self.closes_in = Some(Duration::from_millis(board.roll("close", 0, 3_000)));
         }
         if !board.is_on(FaultKind::WatchReordered) {
             self.queue.extend(self.held.take());

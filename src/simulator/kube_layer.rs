@@ -76,7 +76,7 @@ impl FaultyKube {
         match self.caller {
             Caller::Operator if board.hits(FaultKind::OperatorDown, 100) => return Fate::Breaks,
             Caller::Kubelet
-                if path.ends_with("/binding") && board.hits(FaultKind::PodPending, 90) =>
+                if path.ends_with("/binding") && board.hits(FaultKind::PodPending, 100) =>
             {
                 return Fate::Breaks;
             }
@@ -89,7 +89,7 @@ impl FaultyKube {
                 return Fate::Refused(*code, reason);
             }
         }
-        let is_done = is_write && board.roll(0, 1) == 1;
+        let is_done = is_write && board.roll(path, 0, 1) == 1;
         if board.hits(FaultKind::ApiHang, 50) {
             return Fate::NoAnswer { is_done };
         }
@@ -109,7 +109,21 @@ impl FaultyKube {
         Fate::Well
     }
 
-    async fn answer(mut self, request: Request<Body>) -> Result<Response<FaultyBody>, BoxError> {
+    /// Answers a call, and notes it.
+    async fn answer(self, request: Request<Body>) -> Result<Response<FaultyBody>, BoxError> {
+        let (caller, witness) = (self.caller, Arc::clone(&self.witness));
+        let called = format!("{caller:?} {} {}", request.method(), request.uri());
+        let answer = self.answer_late(request, &called).await;
+        let status = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
+        witness.on_call(&called, status);
+        answer
+    }
+
+    async fn answer_late(
+        mut self,
+        request: Request<Body>,
+        called: &str,
+    ) -> Result<Response<FaultyBody>, BoxError> {
         let path = request.uri().path().to_owned();
         let query = request.uri().query().unwrap_or_default();
         let is_watch = query.split('&').any(|pair| pair == "watch=true");
@@ -117,14 +131,17 @@ impl FaultyKube {
         if self.caller == Caller::Sidecar {
             let is_slow = self.board.hits(FaultKind::ApiSlow, 100);
             let (low, high) = if is_slow { (1_000, 1_500) } else { (2, 30) };
-            let late = Duration::from_millis(self.board.roll(low, high));
+            let late = Duration::from_millis(self.board.roll(called, low, high));
             tokio::time::sleep(late).await;
         }
         if !self.board.is_on(FaultKind::ApiStale) {
             self.stale().clear();
         }
         match self.fate(is_write, is_watch, &path) {
-            Fate::Refused(code, reason) => Ok(refused(code, reason, self.board.roll(1, 3))),
+            Fate::Refused(code, reason) => {
+                let pause = self.board.roll(called, 1, 3);
+                Ok(refused(code, reason, pause))
+            }
             Fate::Breaks => Err("connection reset by peer".into()),
             Fate::NoAnswer { is_done } => {
                 if is_done {

@@ -7,13 +7,13 @@
 //!
 //! # Why seeds, and one die for each purpose
 //!
-//! A seed draws cluster, work, trouble and edits: there is one thread, no clock but the runtime's paused one,
-//! and no randomness of our own but the seed's. What is left is tokio's: several receivers of one
-//! `watch` channel are woken in random order, so that the answers of two who ask in the same millisecond may
-//! change places, and a run may differ from its repetition by some of them. (2026-11)
+//! A seed draws cluster, work, trouble and edits, and is played again to the same bytes: there is one thread, no
+//! clock but the runtime's paused one, and no randomness but the seed's. So several who wait for one thing wait
+//! for `embedded::news`, and how late an answer comes depends on the moment and on the question alone. (2026-11)
 
 mod edits;
 mod faults;
+mod gangs;
 mod havoc;
 mod kube_body;
 mod kube_layer;
@@ -184,7 +184,7 @@ pub fn run_seed(seed: u64, options: &SimulateOptions) -> Result<Outcome, Simulat
             seed,
             scenario: scenes::random(seed),
             clock,
-            config: options.config.clone(),
+            config: scenes::paced(seed, &options.config),
             telemetry,
             keeps_trace: options.trace.is_some(),
         });

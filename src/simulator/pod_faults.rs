@@ -32,7 +32,8 @@ impl FaultyRuntime {
     /// Starts the raylet much later than its container.
     fn start_late(&self, container: ContainerStart, exits: Exits) {
         let (ray, stopped) = (Arc::clone(&self.ray), Arc::clone(&self.stopped));
-        let delay = Duration::from_millis(self.board.roll(3_000, 40_000));
+        let delay =
+            Duration::from_millis(self.board.roll(&container.pod.name_any(), 3_000, 40_000));
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             let uid = container.pod.uid().unwrap_or_default();

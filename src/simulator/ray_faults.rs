@@ -6,26 +6,34 @@ use std::time::Duration;
 use tonic::Code;
 
 use super::faults::{Board, FaultKind};
+use super::trace::Trace;
 use crate::embedded::ray::{CallFault, Callee, Faults};
 use crate::wire::gcs::ray::rpc::autoscaler::ClusterResourceState;
 
 /// Asks the board.
 pub(super) struct RayFaults {
     board: Arc<Board>,
+    trace: Arc<Trace>,
     stale: Mutex<Option<ClusterResourceState>>,
 }
 
 impl RayFaults {
     /// Returns faults as this board has them.
-    pub(super) fn new(board: Arc<Board>) -> Self {
+    pub(super) fn new(board: Arc<Board>, trace: Arc<Trace>) -> Self {
         let stale = Mutex::new(None);
-        Self { board, stale }
+        Self {
+            board,
+            trace,
+            stale,
+        }
     }
 }
 
 impl Faults for RayFaults {
     fn on_call(&self, callee: Callee, method: &str) -> Option<CallFault> {
         let board = &self.board;
+        let called = format!("{callee:?} {method}");
+        self.trace.fold(&called);
         let (refused, hangs) = match callee {
             Callee::Gcs => (FaultKind::GcsUnavailable, FaultKind::GcsHang),
             Callee::Raylet(_) => (FaultKind::RayletUnavailable, FaultKind::RayletHang),
@@ -43,7 +51,7 @@ impl Faults for RayFaults {
         // Even when all is well an answer takes its time, and calls overtake each other.
         let (low, high) = if is_slow { (200, 4_000) } else { (2, 10) };
         Some(CallFault::Late(Duration::from_millis(
-            board.roll(low, high),
+            board.roll(&called, low, high),
         )))
     }
 

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::SimulatorError;
 use super::faults::{FaultKind, Only};
+use super::gangs::room;
 use super::havoc::Havoc;
 use super::random::Random;
 use super::witness::{groups, list, number, text};
-use super::workload::{Workload, own_resource, whole};
+use super::workload::{Workload, whole};
 use super::world::World;
 use crate::embedded::ray::{Tasks, WorkId};
 use crate::model::Timestamp;
@@ -29,10 +30,13 @@ const READY_WITHIN_MS: u64 = 120_000;
 
 /// What may pass, beside boot and join, until all demand has its place after trouble: the longest back-offs
 /// of sidecar and operator, half a minute each. Units: milliseconds.
-const SERVED_WITHIN_MS: u64 = 60_000;
+pub(super) const SERVED_WITHIN_MS: u64 = 60_000;
+
+/// In how many bouts of a hundred two gangs are asked for at the end: they take as long as all else after trouble.
+const GANGS_PERCENT: u64 = 50;
 
 /// What may pass, beside the idle timeout, until everything is back at its minimum. Units: milliseconds.
-const SMALL_WITHIN_MS: u64 = 90_000;
+pub(super) const SMALL_WITHIN_MS: u64 = 90_000;
 
 /// What a run came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,7 +69,7 @@ pub(super) struct Run {
     pub(super) world: World,
     pub(super) havoc: Havoc,
     workload: Workload,
-    random: Random,
+    pub(super) random: Random,
     /// Since when nothing has gone wrong.
     quiet_since: Timestamp,
     outcome: Outcome,
@@ -112,6 +116,9 @@ impl Run {
         while self.world.clock.now() < ends_at && self.is_well() {
             self.trouble(only).await?;
             self.come_right().await?;
+            if self.is_well() && self.random.chance(GANGS_PERCENT) {
+                self.check_gangs().await?;
+            }
         }
         Ok(())
     }
@@ -159,7 +166,7 @@ impl Run {
         if !self.world.board.is_quiet() || self.world.admin().is_none() {
             self.quiet_since = now;
         }
-        let Some(pass) = self.world.admin().and_then(|admin| admin.last_pass()) else {
+        let Some(age_ms) = self.world.pass_age_ms() else {
             return;
         };
         let quiet_ms = now.millis_since(self.quiet_since);
@@ -168,7 +175,6 @@ impl Run {
         } else {
             PASS_WITHIN_TROUBLE_MS
         };
-        let age_ms = now.millis_since(pass.at);
         if age_ms > limit_ms {
             self.world
                 .witness
@@ -273,15 +279,7 @@ impl Run {
     /// Asks for tasks that run on one group's nodes only, as many as it may have.
     async fn probe(&mut self) -> Result<Vec<(WorkId, String)>, SimulatorError> {
         let raycluster = self.world.raycluster().await?;
-        let mut room: BTreeMap<String, u64> = BTreeMap::new();
-        for spec in groups(&raycluster) {
-            let own = spec["resources"].as_object().into_iter().flatten();
-            let own = own
-                .map(|(name, _)| name)
-                .find(|name| name.ends_with(&own_resource("")));
-            let nodes = number(&spec, "maxReplicas") * number(&spec, "numOfHosts").max(1);
-            *room.entry(own.cloned().unwrap_or_default()).or_default() += nodes;
-        }
+        let room = room(&raycluster);
         let mut probes = Vec::new();
         for (name, room) in room.into_iter().filter(|(_, room)| *room > 0) {
             let count = self.random.between(1, room.min(6));
@@ -325,7 +323,10 @@ impl Run {
     }
 
     /// Tells how things are, for whoever reads of a failure.
-    async fn describe(&self, probes: &[(WorkId, String)]) -> Result<String, SimulatorError> {
+    pub(super) async fn describe(
+        &self,
+        probes: &[(WorkId, String)],
+    ) -> Result<String, SimulatorError> {
         let view = self.world.ray.view();
         let waiting = probes.iter().filter_map(|(id, name)| {
             let work = view.works.iter().find(|work| work.id == *id)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::random::Random;
 use super::workload::{LABEL, own_resource};
-use crate::config::HumanDuration;
+use crate::config::{Config, HumanDuration};
 use crate::sandbox::scenario::{Amount, Group, Scenario};
 
 /// Returns a cluster of some groups, drawn from the seed.
@@ -35,6 +35,21 @@ pub(super) fn random(seed: u64) -> Scenario {
         groups,
         events: Vec::new(),
     }
+}
+
+/// Returns a config in which three seeds of four ask Ray less often than they might: most of what a run costs
+/// is questions about nothing new.
+pub(super) fn paced(seed: u64, config: &Config) -> Config {
+    let mut random = Random::new(seed, "pace");
+    let mut config = config.clone();
+    if random.chance(75) {
+        let slow_ms = random.between(400, 1_000);
+        let gcs = &mut config.poll.gcs;
+        gcs.interval_min = HumanDuration::from_ms(slow_ms.max(gcs.interval_min.as_ms()));
+        gcs.interval_max =
+            HumanDuration::from_ms(gcs.interval_min.as_ms().max(gcs.interval_max.as_ms()));
+    }
+    config
 }
 
 /// Returns a group whose nodes offer these, and one of what is its own.

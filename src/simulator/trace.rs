@@ -36,15 +36,22 @@ impl Trace {
 
     /// Adds a line.
     pub(super) fn say(&self, text: &str) {
+        let line = self.fold(text);
+        let mut state = self.state();
+        if let Some(kept) = &mut state.kept {
+            // Writing to memory does not fail.
+            kept.write_all(line.as_bytes()).unwrap_or_default();
+        }
+    }
+
+    /// Adds to the number what happens too often for a line; returns the line.
+    pub(super) fn fold(&self, text: &str) -> String {
         let ms = self.clock.now().millis_since(self.began_at);
         let line = format!("{:>10}.{:03} {text}\n", ms / 1000, ms % 1000);
         let mut state = self.state();
         let digest = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         state.digest = line.bytes().fold(state.digest, digest);
-        if let Some(kept) = &mut state.kept {
-            // Writing to memory does not fail.
-            kept.write_all(line.as_bytes()).unwrap_or_default();
-        }
+        line
     }
 
     /// Returns a number that differs where the lines do.

@@ -112,6 +112,11 @@ impl Witness {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes a call of the API server.
+    pub(super) fn on_call(&self, called: &str, status: u16) {
+        self.trace.say(&format!("{called} {status}"));
+    }
+
     /// Judges a write.
     pub(super) fn on_write(&self, write: &Write<'_>) {
         if write.status >= 300 {

@@ -53,6 +53,8 @@ pub(super) struct World {
     pub(super) tasks: Tasks,
     /// How far the API server's clock is off. Units: milliseconds.
     pub(super) skew_ms: Arc<AtomicI64>,
+    /// How far the sidecar's clock is off, from its next start on. Units: milliseconds.
+    sidecar_skew_ms: i64,
     starts: mpsc::UnboundedReceiver<ContainerStart>,
     container: Option<ContainerStart>,
     token: Arc<Mutex<String>>,
@@ -64,6 +66,7 @@ pub(super) struct World {
 /// A sidecar at work.
 struct Sidecar {
     admin: Arc<AdminState>,
+    clock: Clock,
     tasks: Tasks,
     _trigger: Trigger,
 }
@@ -102,9 +105,12 @@ impl World {
             seed,
             ..RaySettings::default()
         };
-        let ray = RayHead::new(settings, now);
-        let board = Board::new(seed);
-        ray.set_faults(Arc::new(RayFaults::new(Arc::clone(&board))));
+        let ray = RayHead::new(settings, Arc::clone(&now));
+        let board = Board::new(seed, now);
+        ray.set_faults(Arc::new(RayFaults::new(
+            Arc::clone(&board),
+            Arc::clone(&trace),
+        )));
         let witness = Witness::new(ray.clone(), clock.clone(), Arc::clone(&trace));
         let api = KubeApi::new(KubeSettings::new(Arc::clone(&skewed), seed));
         let (started, starts) = mpsc::unbounded_channel();
@@ -124,6 +130,7 @@ impl World {
             trace,
             scenario,
             skew_ms,
+            sidecar_skew_ms: 0,
             starts,
             config,
             telemetry,
@@ -211,6 +218,7 @@ impl World {
             remarks: Vec::new(),
             lineage: Lineage::default(),
         };
+        let clock = Clock::starting_at(moved(self.clock.now(), self.sidecar_skew_ms));
         let mut kube = self.faulty(Caller::Sidecar);
         kube.service = self.api.service();
         kube.token = Some(Arc::clone(&self.token));
@@ -219,7 +227,7 @@ impl World {
             config: options.overrides.apply(self.config.clone()),
             options,
             telemetry: self.telemetry.clone(),
-            clock: self.clock.clone(),
+            clock: clock.clone(),
             network: Network {
                 kube: Some(InProcessKube::new(move |observer, timeout| {
                     KubeClient::over(kube.clone(), observer, timeout)
@@ -241,6 +249,7 @@ impl World {
         });
         self.sidecar = Some(Sidecar {
             admin,
+            clock,
             tasks,
             _trigger: trigger,
         });
@@ -260,6 +269,20 @@ impl World {
     /// Returns what the sidecar shows; `None` while it does not run.
     pub(super) fn admin(&self) -> Option<&AdminState> {
         self.sidecar.as_ref().map(|sidecar| &*sidecar.admin)
+    }
+
+    /// Starts the sidecar again with a clock that is off by so much.
+    pub(super) async fn turn_clock(&mut self, skew_ms: i64) -> Result<(), SimulatorError> {
+        self.sidecar_skew_ms = skew_ms;
+        self.kill_sidecar();
+        self.start_sidecar().await
+    }
+
+    /// Returns how long ago the sidecar's last pass was; `None` before its first.
+    pub(super) fn pass_age_ms(&self) -> Option<u64> {
+        let sidecar = self.sidecar.as_ref()?;
+        let pass = sidecar.admin.last_pass()?;
+        Some(sidecar.clock.now().millis_since(pass.at))
     }
 
     /// Waits until then; returns what ended meanwhile that should run.
@@ -353,13 +376,14 @@ fn plain(clock: &Clock) -> Now {
 
 fn skewed(clock: &Clock, skew_ms: &Arc<AtomicI64>) -> Now {
     let (clock, skew_ms) = (clock.clone(), Arc::clone(skew_ms));
-    Arc::new(move || {
-        let skew = skew_ms.load(Ordering::Relaxed);
-        let by = skew.unsigned_abs();
-        if skew < 0 {
-            clock.now().minus_ms(by)
-        } else {
-            clock.now().plus_ms(by)
-        }
-    })
+    Arc::new(move || moved(clock.now(), skew_ms.load(Ordering::Relaxed)))
+}
+
+/// Returns a moment so much later, or earlier.
+fn moved(at: Timestamp, by_ms: i64) -> Timestamp {
+    if by_ms < 0 {
+        at.minus_ms(by_ms.unsigned_abs())
+    } else {
+        at.plus_ms(by_ms.unsigned_abs())
+    }
 }

@@ -5,13 +5,13 @@ use std::future::Future;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use rayscaler::embedded::news;
 use rayscaler::embedded::ray::{Bundle, Ended, NodeSpec, PlacementGroup, RayHead, Settings, Tasks};
 use rayscaler::model::{Labels, NodeId, PlacementStrategy, ResourceMap};
 use rayscaler::wire::gcs::ray::rpc::GcsNodeInfo;
 use rayscaler::wire::gcs::ray::rpc::node_death_info::Reason;
 use rayscaler::wire::gcs::{GcsClient, GcsSettings, RayletClient};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::support;
@@ -337,7 +337,7 @@ pub(crate) struct EmbeddedWorker {
     head: RayHead,
     id: NodeId,
     info: GcsNodeInfo,
-    ended: watch::Receiver<Option<Ended>>,
+    ended: news::Receiver<Option<Ended>>,
     is_terminated: AtomicBool,
 }
 
@@ -356,7 +356,7 @@ impl Worker for EmbeddedWorker {
     }
 
     fn has_ended(&mut self) -> bool {
-        match *self.ended.borrow() {
+        match self.ended.get() {
             None => false,
             Some(Ended::Crashed) => true,
             Some(Ended::Gracefully) => self.is_terminated.load(Ordering::Relaxed),

@@ -4,6 +4,7 @@
 mod counting;
 mod gangs;
 mod live_work;
+mod replay;
 mod restarts;
 mod seeds;
 mod spec_edits;

@@ -5,7 +5,7 @@ use std::thread;
 use rayscaler::simulator::{SimulateOptions, run_seed};
 
 /// How many seeds each of two threads plays: a bout of trouble each, until all is right again.
-const SEEDS: u64 = 3;
+const SEEDS: u64 = 12;
 
 /// Plays seeds with trouble of these kinds; returns what went wrong.
 fn failures(only: &str, seeds: std::ops::Range<u64>) -> Vec<String> {

@@ -2,10 +2,10 @@
 
 use super::kinds::Kind;
 use super::refusal::Refusal;
+use crate::embedded::news;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use tokio::sync::watch;
 
 /// etcd's limit of a request, which its own framing is part of.
 const OBJECT_BYTES_MAX: usize = 1_572_864;
@@ -75,7 +75,7 @@ pub(super) struct Store {
     history_max: usize,
     /// Changes up to this version are forgotten.
     forgotten: u64,
-    changed: watch::Sender<u64>,
+    changed: news::Sender<u64>,
 }
 
 impl Store {
@@ -86,7 +86,7 @@ impl Store {
             history: VecDeque::new(),
             history_max,
             forgotten: 1,
-            changed: watch::Sender::new(1),
+            changed: news::Sender::new(1),
         }
     }
 
@@ -102,7 +102,7 @@ impl Store {
     }
 
     /// Returns what tells of changes.
-    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+    pub(super) fn subscribe(&self) -> news::Receiver<u64> {
         self.changed.subscribe()
     }
 
@@ -214,7 +214,7 @@ impl Store {
                 self.forgotten = oldest.version;
             }
         }
-        self.changed.send_replace(self.version);
+        self.changed.send(self.version);
     }
 }
 

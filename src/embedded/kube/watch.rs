@@ -6,6 +6,7 @@ use super::read::ListOptions;
 use super::refusal::Refusal;
 use super::shape::Shape;
 use super::store::{Change, Object, Scope};
+use crate::embedded::news;
 use bytes::Bytes;
 use futures_util::stream::StreamExt;
 use serde_json::{Value, json};
@@ -13,7 +14,6 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::Sleep;
 
 /// A watch that names no time ends after this one; the API server takes 30 to 60 minutes.
@@ -36,7 +36,7 @@ struct Watch {
     marked: u64,
     /// Changes up to here have been told.
     cursor: u64,
-    changed: watch::Receiver<u64>,
+    changed: news::Receiver<u64>,
     lines: VecDeque<Bytes>,
     bookmark: Option<Pin<Box<Sleep>>>,
     deadline: Pin<Box<Sleep>>,
@@ -48,7 +48,7 @@ pub(super) fn open(
     shared: &Arc<Shared>,
     subject: Subject,
     (cursor, first): (u64, Vec<Value>),
-    changed: watch::Receiver<u64>,
+    changed: news::Receiver<u64>,
 ) -> KubeBody {
     let every = shared.settings.bookmark_every;
     let options = &subject.options;
@@ -85,7 +85,7 @@ impl Watch {
             if self.is_over {
                 return None;
             }
-            self.changed.borrow_and_update();
+            self.changed.mark_unchanged();
             self.collect();
             if !self.lines.is_empty() {
                 continue;

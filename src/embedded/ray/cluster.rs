@@ -8,10 +8,10 @@ use super::placement_group::{Group, PlacementGroupState, resources_of_bundle};
 use super::raylet::{Cause, Drain, Ended, NodeSpec, Raylet};
 use super::work::{Run, RunId, Work, WorkId};
 use super::{Incarnation, Settings};
+use crate::embedded::news;
 use crate::model::{NodeId, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::watch;
 
 /// Holds the GCS, the raylets and all work.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Cluster {
     pub(super) now: Timestamp,
     pub(super) gcs: Gcs,
     /// Which GCS serves; connections end when it changes.
-    pub(super) incarnation: watch::Sender<Incarnation>,
+    pub(super) incarnation: news::Sender<Incarnation>,
     pub(super) raylets: BTreeMap<NodeId, Raylet>,
     pub(super) works: BTreeMap<WorkId, Work>,
     pub(super) runs: BTreeMap<RunId, Run>,
@@ -48,7 +48,7 @@ impl Cluster {
             ids,
             now,
             gcs,
-            incarnation: watch::Sender::new(Some(0)),
+            incarnation: news::Sender::new(Some(0)),
             raylets: BTreeMap::new(),
             works: BTreeMap::new(),
             runs: BTreeMap::new(),
@@ -201,7 +201,7 @@ impl Cluster {
 
     fn end_raylet(&mut self, id: NodeId, ended: Ended) {
         if let Some(raylet) = self.raylets.remove(&id) {
-            raylet.ended.send_replace(Some(ended));
+            raylet.ended.send(Some(ended));
             self.unsettle();
         }
     }
@@ -262,7 +262,7 @@ impl Cluster {
     /// Ends the GCS; raylets run on.
     pub(super) fn stop_gcs(&mut self) {
         self.gcs.stop();
-        self.incarnation.send_replace(None);
+        self.incarnation.send(None);
         self.revision += 1;
     }
 
@@ -276,7 +276,7 @@ impl Cluster {
             self.begin_anew();
         }
         let sessions = self.sessions;
-        self.incarnation.send_replace(Some(sessions));
+        self.incarnation.send(Some(sessions));
         self.unsettle();
     }
 

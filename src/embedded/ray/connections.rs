@@ -61,7 +61,8 @@ impl RayHead {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut incarnation = self.incarnation();
-        (*incarnation.borrow_and_update())?;
+        incarnation.mark_unchanged();
+        incarnation.get()?;
         let gone = async move { drop(incarnation.changed().await) };
         let server = GcsServer(self.clone());
         Some(serve(

@@ -40,7 +40,7 @@ pub use runtime::{RayRuntime, Reach, RuntimeSettings};
 pub use view::{HeadView, NodeCondition, NodeView, PlacementGroupView, WorkView};
 pub use work::{Actor, SchedulingStrategy, Tasks, WorkId};
 
-use super::Now;
+use super::{Now, news};
 use crate::model::{NodeId, ResourceMap, Timestamp};
 use crate::wire::gcs::ChannelTo;
 use cluster::Cluster;
@@ -51,7 +51,6 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tonic::transport::Channel;
 
 /// Which GCS serves; `None` while none does.
@@ -106,7 +105,7 @@ pub struct RayHead {
 struct Shared {
     now: Now,
     cluster: Mutex<Cluster>,
-    changes: watch::Sender<u64>,
+    changes: news::Sender<u64>,
     faults: Mutex<Option<Arc<dyn Faults>>>,
 }
 
@@ -121,7 +120,7 @@ impl RayHead {
     #[must_use]
     pub fn new(settings: Settings, now: Now) -> Self {
         let cluster = Mutex::new(Cluster::new(settings, now()));
-        let changes = watch::Sender::new(0);
+        let changes = news::Sender::new(0);
         Self {
             shared: Arc::new(Shared {
                 now,
@@ -145,7 +144,7 @@ impl RayHead {
         cluster.settle();
         let revision = cluster.revision;
         drop(cluster);
-        self.shared.changes.send_if_modified(|known| {
+        self.shared.changes.send_if(|known| {
             let is_new = *known != revision;
             *known = revision;
             is_new
@@ -153,11 +152,11 @@ impl RayHead {
         answer
     }
 
-    fn changes(&self) -> watch::Receiver<u64> {
+    fn changes(&self) -> news::Receiver<u64> {
         self.shared.changes.subscribe()
     }
 
-    fn incarnation(&self) -> watch::Receiver<Incarnation> {
+    fn incarnation(&self) -> news::Receiver<Incarnation> {
         self.with(|cluster| cluster.incarnation.subscribe())
     }
 
@@ -254,7 +253,7 @@ impl RayHead {
 
     /// Tells how a raylet ends; `None` when it does not run any more.
     #[must_use]
-    pub fn node_ended(&self, id: NodeId) -> Option<watch::Receiver<Option<Ended>>> {
+    pub fn node_ended(&self, id: NodeId) -> Option<news::Receiver<Option<Ended>>> {
         self.with(|cluster| Some(cluster.raylets.get(&id)?.ended.subscribe()))
     }
 

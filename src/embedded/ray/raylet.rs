@@ -1,10 +1,10 @@
 //! One raylet: what it has, what is taken of it, whether it is idle or drains.
 
+use crate::embedded::news;
 use crate::model::{
     Labels, NodeId, Quantity, ResourceMap, ResourceName, ResourceRequest, Timestamp,
 };
 use std::sync::Arc;
-use tokio::sync::watch;
 
 /// The total by which Ray marks its head.
 const HEAD_RESOURCE: &str = "node:__internal_head__";
@@ -89,7 +89,7 @@ pub(super) struct Raylet {
     pub(super) total: ResourceMap,
     pub(super) available: ResourceMap,
     pub(super) drain: Option<Drain>,
-    pub(super) ended: watch::Sender<Option<Ended>>,
+    pub(super) ended: news::Sender<Option<Ended>>,
     idle_since: Option<Timestamp>,
     activity: Vec<String>,
 }
@@ -124,7 +124,7 @@ impl Raylet {
             available: total.clone(),
             total,
             drain: None,
-            ended: watch::Sender::new(None),
+            ended: news::Sender::new(None),
             idle_since: Some(now),
             activity: Vec::new(),
         }

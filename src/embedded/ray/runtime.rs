@@ -146,12 +146,13 @@ impl RayRuntime {
         let raylet = served(listener.map(|listener| self.head.serve_raylet(id, listener)));
         let end = async {
             let Some(mut ended) = ended else { return };
-            let how = ended.wait_for(Option::is_some).await.map(|how| *how);
-            if how.is_ok_and(|how| how == Some(Ended::Gracefully)) {
+            let how = ended.wait_for(Option::is_some).await;
+            if how == Ok(Some(Ended::Gracefully)) {
                 std::future::pending::<()>().await;
             }
         };
         tokio::select! {
+            biased;
             () = served(gcs) => {}
             () = raylet => {}
             () = end => {}

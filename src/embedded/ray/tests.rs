@@ -297,7 +297,7 @@ async fn a_living_raylet_that_is_declared_dead_ends_itself() {
         .unregister_node(id.as_bytes().to_vec(), death)
         .await
         .unwrap();
-    assert_eq!(*ended.borrow(), Some(Ended::Crashed));
+    assert_eq!(ended.get(), Some(Ended::Crashed));
     assert_eq!(world.status("w").await, NodeStatus::Dead);
     let view = world.head.view();
     let actor = view.works.iter().find(|work| work.id == actor).unwrap();
