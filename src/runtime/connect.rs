@@ -4,16 +4,18 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
+use super::rights;
 use super::sidecar::Builder;
 use super::telemetry::chain;
 use crate::admin::SourceProblem;
 use crate::observe::PollBounds;
 use crate::observe::access::Access;
 use crate::observe::cluster::{ClusterChange, ClusterName, ClusterWatch, FollowSettings};
-use crate::report::events::{ApiCalled, Event, GcsCalled, PermissionsChecked, RayletsCalled};
+use crate::report::events::{ApiCalled, Event, GcsCalled, RayletsCalled};
 use crate::wire::gcs::{GcsClient, GcsSettings, Observer, RayletClient};
 use crate::wire::kube_client::{KubeClient, KubeSettings};
 
@@ -44,9 +46,13 @@ pub(super) async fn beating<T>(beat: impl Fn(), work: impl Future<Output = T>) -
 }
 
 impl Builder<'_> {
-    pub(super) async fn connect_kube(&self) -> KubeClient {
-        let metrics = self.metrics.clone();
+    /// Returns the client; `refused` is told of every call that the Role does not allow.
+    pub(super) async fn connect_kube(&self, refused: &Arc<Notify>) -> KubeClient {
+        let (metrics, refused) = (self.metrics.clone(), Arc::clone(refused));
         let observer: crate::wire::kube_client::CallObserver = Arc::new(move |verb, status| {
+            if status == 403 {
+                refused.notify_one();
+            }
             let text = if status == 0 {
                 "none".to_owned()
             } else {
@@ -108,11 +114,7 @@ impl Builder<'_> {
                 Access::default()
             }
         };
-        let missing: Vec<(String, String)> = access
-            .missing()
-            .map(|right| (right.verb.to_owned(), right.resource.to_owned()))
-            .collect();
-        PermissionsChecked { missing: &missing }.emit(&self.metrics);
+        rights::tell(&access, &self.metrics);
         access
     }
 

@@ -12,6 +12,7 @@ pub mod options;
 pub mod reload;
 pub mod reporting;
 mod resizing;
+mod rights;
 mod run;
 pub mod shutdown;
 mod sidecar;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::warn;
 
 use super::connect::beating;
@@ -13,6 +13,7 @@ use super::network::Network;
 use super::options::RunOptions;
 use super::reporting::{Identity, Reporting, ReportingParts};
 use super::resizing::Resizing;
+use super::rights::Rights;
 use super::shutdown::{Shutdown, Tasks};
 use super::telemetry::Telemetry;
 use super::terminating::Terminating;
@@ -111,20 +112,8 @@ impl Sidecar {
 impl Builder<'_> {
     /// Builds everything; waits for the API server and the RayCluster as long as it takes.
     pub(super) async fn build(self) -> Result<Sidecar, String> {
-        let (metrics, clock, options) = (self.metrics.clone(), self.clock.clone(), self.options);
-        let is_dry_run = self.config.scaling.dry_run;
-        Started {
-            version: env!("CARGO_PKG_VERSION"),
-            is_dry_run,
-        }
-        .emit(&metrics);
-        for (cause, count) in options.lineage.restarts() {
-            ChildRestarted {
-                cause: cause.as_str(),
-                count,
-            }
-            .emit(&metrics);
-        }
+        let (clock, options) = (self.clock.clone(), self.options);
+        self.tell_start();
         let admin = Arc::clone(&self.admin);
         let mut tasks = Tasks::default();
         if self.serves_admin {
@@ -134,8 +123,9 @@ impl Builder<'_> {
             namespace: options.cluster_namespace.clone(),
             name: options.cluster_name.clone(),
         };
+        let forbidden = Arc::new(Notify::new());
         let found = async {
-            let kube = self.connect_kube().await;
+            let kube = self.connect_kube(&forbidden).await;
             let access = self.ask_access(&kube, &name).await;
             let cluster = self.watch_cluster(&kube, &name, &access);
             let ray = self.connect_ray(cluster).await;
@@ -143,6 +133,7 @@ impl Builder<'_> {
         };
         let (kube, access, ray) = beating(|| admin.beat(clock.now()), found).await;
         let (gcs, raylets, cluster) = ray?;
+        self.follow_rights((&kube, &name, &access), forbidden, &mut tasks);
         let (ray_settings, ray_settings_seen) = watch::channel(ray_settings(self.config));
         let (updates, updates_seen) = watch::channel(RayUpdate::default());
         let (wants_drivers, drivers_wanted) = watch::channel(false);
@@ -181,6 +172,22 @@ impl Builder<'_> {
         })
     }
 
+    /// Tells that we run, and how often others did before.
+    fn tell_start(&self) {
+        Started {
+            version: env!("CARGO_PKG_VERSION"),
+            is_dry_run: self.config.scaling.dry_run,
+        }
+        .emit(&self.metrics);
+        for (cause, count) in self.options.lineage.restarts() {
+            ChildRestarted {
+                cause: cause.as_str(),
+                count,
+            }
+            .emit(&self.metrics);
+        }
+    }
+
     /// Returns what is known of our own pod.
     fn own_head(&self) -> OwnHead {
         let variables = &self.options.variables;
@@ -215,6 +222,22 @@ impl Builder<'_> {
         let (namespace, name) = (&self.options.cluster_namespace, &self.options.cluster_name);
         let kube_act = KubeAct::new(kube.clone(), namespace, name);
         SidecarAct::new(drainer, kube_act, (mode, self.shutdown.receiver()))
+    }
+
+    /// Starts what asks for our rights again when one is refused.
+    fn follow_rights(
+        &self,
+        (kube, name, access): (&KubeClient, &ClusterName, &Access),
+        refused: Arc<Notify>,
+        tasks: &mut Tasks,
+    ) {
+        let rights = Rights {
+            kube: kube.clone(),
+            name: name.clone(),
+            metrics: self.metrics.clone(),
+            refused,
+        };
+        tasks.spawn("rights", rights.follow(access.clone()));
     }
 
     /// Starts what tells the GCS of nodes that left.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rayscaler::embedded::pods;
@@ -11,7 +11,8 @@ use rayscaler::wire::gcs::ray::rpc::autoscaler::{NodeState, NodeStatus};
 use rayscaler::wire::gcs::{GcsClient, GcsSettings};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
+
+use guard::{Guard, has_work, named_in};
 
 use crate::support;
 use crate::support::kube::{KubeApi, Server};
@@ -22,17 +23,15 @@ use crate::support::real_pods::{Programs, RayNodes, RealPods};
 use crate::support::stand_ins::{Cluster, StandIns};
 use crate::support::users::{EmbeddedRay, User};
 
+// By its path, since this file is part of several programs.
+#[path = "guard.rs"]
+mod guard;
+
 /// Whole clusters at a time: each is a dozen processes, and the machine may have two cores.
 const WORLDS_AT_ONCE: usize = 2;
 
 /// The users' script.
 const DRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/ray/acceptance.py");
-
-/// A node with a raylet that has work.
-const RUNNING: i32 = NodeStatus::Running as i32;
-
-/// A node with a raylet that was told to stop and may still have work.
-const DRAINING: i32 = NodeStatus::Draining as i32;
 
 /// A node that the GCS has given up.
 const DEAD: i32 = NodeStatus::Dead as i32;
@@ -59,6 +58,8 @@ pub(crate) struct Options {
     pub parts: Parts,
     /// Ray's version.
     pub ray: RayVersion,
+    /// Its API server, `None` for the one that all tests share.
+    pub api: Option<&'static KubeApi>,
     /// Environment of every container.
     pub env: BTreeMap<String, String>,
     /// Whether a worker with work is named, by a lowered maximum or by a user.
@@ -108,6 +109,7 @@ impl Default for Options {
         Self {
             parts: Parts::Real,
             ray: RayVersion::Newest,
+            api: None,
             env: BTreeMap::new(),
             names_busy: false,
             resize_room: None,
@@ -126,13 +128,13 @@ pub(crate) struct World {
     /// Where the sidecar serves metrics.
     pub admin_port: u16,
     gcs_port: String,
-    api: &'static KubeApi,
+    /// Its API server.
+    pub api: &'static KubeApi,
     embedded: Option<EmbeddedRay>,
     env: BTreeMap<String, String>,
     stand_ins: Option<StandIns>,
-    guard: JoinHandle<()>,
+    guard: Guard,
     names_busy: bool,
-    named_busy: Arc<Mutex<Vec<String>>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -142,11 +144,11 @@ impl World {
         static WORLDS: std::sync::OnceLock<Arc<Semaphore>> = std::sync::OnceLock::new();
         let worlds = WORLDS.get_or_init(|| Arc::new(Semaphore::new(WORLDS_AT_ONCE)));
         let permit = Arc::clone(worlds).acquire_owned().await.unwrap();
-        let api = KubeApi::shared_on(match options.parts {
-            Parts::Real => Server::Real,
-            Parts::Embedded => Server::Embedded,
-        })
-        .await;
+        let api = match (options.api, options.parts) {
+            (Some(api), _) => api,
+            (None, Parts::Real) => KubeApi::shared_on(Server::Real).await,
+            (None, Parts::Embedded) => KubeApi::shared_on(Server::Embedded).await,
+        };
         let embedded = (options.parts == Parts::Embedded).then(EmbeddedRay::new);
         let admin_port = support::free_port();
         let mut env = options.env.clone();
@@ -170,12 +172,8 @@ impl World {
             .set("/spec/rayVersion", options.ray.number());
         let cluster = stand_ins.create(&manifest).await;
         let head = cluster.wait_for_pods("headgroup", 1).await.remove(0);
-        let named_busy = Arc::default();
-        let guard = tokio::spawn(watch_names(
-            cluster.clone(),
-            gcs(&gcs_port, &options.env),
-            Arc::clone(&named_busy),
-        ));
+        let (port, env) = (gcs_port.clone(), options.env.clone());
+        let guard = Guard::start(cluster.clone(), move || gcs(&port, &env));
         let world = Self {
             cluster,
             pods,
@@ -188,7 +186,6 @@ impl World {
             stand_ins: Some(stand_ins),
             guard,
             names_busy: options.names_busy,
-            named_busy,
             _permit: permit,
         };
         world.wait_until_ready().await;
@@ -370,6 +367,11 @@ impl World {
         serde_json::from_str(&self.admin("v1/decision").await).unwrap_or_default()
     }
 
+    /// Returns the most replicas that the first group was ever asked to have.
+    pub fn replicas_peak(&self) -> i64 {
+        self.guard.replicas_peak()
+    }
+
     /// Returns what the admin port answers.
     pub async fn admin(&self, path: &str) -> String {
         let url = format!("http://127.0.0.1:{}/{path}", self.admin_port);
@@ -416,10 +418,7 @@ impl World {
         if let Some(stand_ins) = self.stand_ins.take() {
             stand_ins.end().await;
         }
-        let is_watched = !self.guard.is_finished();
-        assert!(is_watched, "the guard did not watch to the end");
-        self.guard.abort();
-        let named = self.named_busy.lock().unwrap().clone();
+        let named = self.guard.end();
         assert_eq!(
             !named.is_empty(),
             self.names_busy,
@@ -446,47 +445,4 @@ fn gcs(port: &str, env: &BTreeMap<String, String>) -> GcsClient {
     let lookup = |name: &str| env.get(name).cloned();
     let settings = GcsSettings::from_environment(&format!("127.0.0.1:{port}"), &lookup);
     GcsClient::new(settings.unwrap())
-}
-
-/// Notes every pod that comes into a `workersToDelete` while its raylet, alive in the last look before, had work.
-async fn watch_names(cluster: Cluster, gcs: GcsClient, named_busy: Arc<Mutex<Vec<String>>>) {
-    let mut known = BTreeSet::new();
-    let mut busy = BTreeSet::new();
-    loop {
-        let object = cluster.get().await;
-        let names = named_in(&object);
-        for name in names.difference(&known).filter(|name| busy.contains(*name)) {
-            named_busy.lock().unwrap().push(name.clone());
-        }
-        known = names;
-        if let Ok(reply) = gcs.get_cluster_resource_state().await {
-            let nodes = reply.cluster_resource_state.unwrap_or_default().node_states;
-            busy = nodes
-                .iter()
-                .filter(|node| [RUNNING, DRAINING].contains(&node.status) && has_work(node))
-                .map(|node| node.instance_id.clone())
-                .collect();
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Returns the pods that all groups name for removal.
-fn named_in(object: &Value) -> BTreeSet<String> {
-    let groups = object["spec"]["workerGroupSpecs"].as_array();
-    let lists = groups
-        .into_iter()
-        .flatten()
-        .filter_map(|group| group["scaleStrategy"]["workersToDelete"].as_array());
-    lists
-        .flatten()
-        .filter_map(|name| name.as_str().map(str::to_owned))
-        .collect()
-}
-
-fn has_work(node: &NodeState) -> bool {
-    node.total_resources.iter().any(|(name, total)| {
-        let available = node.available_resources.get(name).copied().unwrap_or(0.0);
-        name != "object_store_memory" && available + 1e-6 < *total
-    })
 }

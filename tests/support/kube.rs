@@ -212,6 +212,14 @@ impl KubeApi {
         }
     }
 
+    /// Kills the API server and what it keeps its objects in, which stay on the disk.
+    pub fn kill_with_store(&self) {
+        match &self.backend {
+            Backend::Real(real) => real.kill_with_store(),
+            Backend::Embedded(embedded) => embedded.kill(),
+        }
+    }
+
     /// Starts the API server again on the same port, after [`KubeApi::kill`], and waits until it serves.
     pub async fn restart(&self) {
         match &self.backend {

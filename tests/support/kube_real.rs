@@ -11,8 +11,12 @@ use std::sync::Mutex;
 #[derive(Debug)]
 pub struct RealKube {
     server: Mutex<Running>,
-    _etcd: Running,
+    /// None while it is killed.
+    etcd: Mutex<Option<Running>>,
     server_program: Program,
+    etcd_program: Program,
+    /// Removes the folder in the end, even when the test process is killed.
+    _guard: Running,
 }
 
 impl RealKube {
@@ -20,15 +24,20 @@ impl RealKube {
     pub fn start(folder: &Path) -> (Self, u16) {
         let programs = kube_binaries::folder_with(&["etcd", "kube-apiserver"]);
         let etcd_port = free_port();
-        let etcd = etcd(&programs, folder, etcd_port).start();
+        let guard = Program::new("sleep", "/dev/null").arg("infinity");
+        let guard = guard.removing(folder).start();
+        let etcd_program = etcd(&programs, folder, etcd_port);
+        let etcd = Mutex::new(Some(etcd_program.start()));
         let port = free_port();
         write_credentials(folder);
         let server_program = server(&programs, folder, etcd_port, port);
         let server = Mutex::new(server_program.start());
         let real = Self {
             server,
-            _etcd: etcd,
+            etcd,
             server_program,
+            etcd_program,
+            _guard: guard,
         };
         (real, port)
     }
@@ -38,8 +47,16 @@ impl RealKube {
         self.server.lock().unwrap().end();
     }
 
-    /// Starts the API server again on the same port.
+    /// Kills the API server and etcd, as a lost machine would.
+    pub fn kill_with_store(&self) {
+        self.kill();
+        *self.etcd.lock().unwrap() = None;
+    }
+
+    /// Starts the API server again on the same port, and etcd where it was killed.
     pub fn restart(&self) {
+        let start_etcd = || self.etcd_program.start();
+        self.etcd.lock().unwrap().get_or_insert_with(start_etcd);
         *self.server.lock().unwrap() = self.server_program.start();
     }
 
@@ -76,7 +93,6 @@ fn etcd(programs: &Path, folder: &Path, port: u16) -> Program {
         .arg(format!("--initial-cluster=default={peer}"))
         .arg("--unsafe-no-fsync")
         .arg("--log-level=error")
-        .removing(folder)
 }
 
 fn server(programs: &Path, folder: &Path, etcd_port: u16, port: u16) -> Program {

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 
@@ -16,6 +17,9 @@ class Actor:
     def ping(self):
         return "pong"
 
+    def pid(self):
+        return os.getpid()
+
 
 @ray.remote(num_cpus=1)
 def work(seconds):
@@ -24,7 +28,7 @@ def work(seconds):
 
 
 def options_of(args):
-    options = {"num_cpus": args.num_cpus, "num_gpus": args.num_gpus}
+    options = {"num_cpus": args.num_cpus, "num_gpus": args.num_gpus, "max_restarts": args.restarts}
     if args.resources:
         options["resources"] = json.loads(args.resources)
     if args.label_selector:
@@ -50,6 +54,12 @@ def listen(args):
 def kill(args):
     for name in args.names:
         ray.kill(ray.get_actor(name))
+
+
+def pids(args):
+    """Prints the processes that the actors answer from, as JSON."""
+    found = [ray.get(ray.get_actor(name).pid.remote(), timeout=args.timeout) for name in args.names]
+    print(json.dumps(found))
 
 
 def tasks(args):
@@ -92,7 +102,7 @@ def request(args):
 
 def main():
     parser = argparse.ArgumentParser()
-    commands = [actor, listen, kill, tasks, gang, remove_gang, gang_nodes, request]
+    commands = [actor, listen, kill, pids, tasks, gang, remove_gang, gang_nodes, request]
     parser.add_argument("command", choices=[c.__name__ for c in commands])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--num-cpus", type=float, default=0)
@@ -102,6 +112,7 @@ def main():
     parser.add_argument("--bundles", default="")
     parser.add_argument("--strategy", default="PACK")
     parser.add_argument("--count", type=int, default=1)
+    parser.add_argument("--restarts", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=1)
     parser.add_argument("--timeout", type=float, default=120)
     parser.add_argument("--no-wait", action="store_true")

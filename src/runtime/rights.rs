@@ -1,0 +1,65 @@
+//! Follows what our Role allows: asks again when a call is refused, until all that KubeRay gives is there.
+//!
+//! The calls themselves go on and tell by their success that a right is back; this is for whoever
+//! wants to know which one is missing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::observe::access::Access;
+use crate::observe::cluster::ClusterName;
+use crate::report::Metrics;
+use crate::report::events::{Event, PermissionsChecked};
+use crate::wire::kube_client::KubeClient;
+
+/// Between two questions. A refused read comes again every few seconds; one question for some of them will do.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Holds what it takes to ask.
+pub(super) struct Rights {
+    /// Asks.
+    pub(super) kube: KubeClient,
+    /// The RayCluster that the rights are needed for.
+    pub(super) name: ClusterName,
+    /// What shows the answer.
+    pub(super) metrics: Metrics,
+    /// Is told when a call was refused.
+    pub(super) refused: Arc<Notify>,
+}
+
+impl Rights {
+    /// Follows for ever, from what was known at the start on.
+    pub(super) async fn follow(self, mut known: Access) {
+        loop {
+            if !has_all_of_kuberay(&known) {
+                tokio::time::sleep(PAUSE).await;
+            } else {
+                self.refused.notified().await;
+            }
+            // No answer tells nothing.
+            if let Ok(now) = Access::ask(&self.kube, &self.name).await
+                && now != known
+            {
+                tell(&now, &self.metrics);
+                known = now;
+            } else if has_all_of_kuberay(&known) {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Shows which rights are missing.
+pub(super) fn tell(access: &Access, metrics: &Metrics) {
+    let missing = access.missing();
+    let missing: Vec<(String, String)> = missing
+        .map(|right| (right.verb.to_owned(), right.resource.to_owned()))
+        .collect();
+    PermissionsChecked { missing: &missing }.emit(metrics);
+}
+
+fn has_all_of_kuberay(access: &Access) -> bool {
+    !access.missing().any(|right| right.is_default)
+}

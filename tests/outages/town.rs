@@ -1,0 +1,114 @@
+//! A cluster whose parts can be killed, and the three times at which that is done.
+
+use std::fs;
+use std::time::Duration;
+
+use kube::ResourceExt;
+
+use crate::support::raycluster::{Group, Manifest};
+use crate::world::{Options, Parts, World, sidecar};
+
+/// How soon capacity is right after everything answers again.
+pub(crate) const RIGHT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Seconds without work after which a worker goes.
+pub(crate) const IDLE: u32 = 3;
+
+/// Returns the usual world.
+pub(crate) fn options() -> Options {
+    Options::of(Parts::Real)
+}
+
+/// Returns a cluster with one group of one processor, at most four workers; Ray's containers are restarted in place.
+pub(crate) fn cluster() -> Manifest {
+    Manifest::new("c")
+        .set("/spec/autoscalerOptions/idleTimeoutSeconds", IDLE)
+        .group(Group::new("small").replicas(0, 0, 4))
+}
+
+/// Returns the processes of a sidecar, the parent among them, by the port that it serves metrics on.
+pub(crate) fn sidecars(world: &World) -> Vec<u32> {
+    let variable = format!("AUTOSCALER_METRIC_PORT={}", world.admin_port);
+    let program = fs::canonicalize(sidecar()).unwrap();
+    let entries = fs::read_dir("/proc").unwrap();
+    let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_ours = |id: &u32| {
+        let path = fs::read_link(format!("/proc/{id}/exe"));
+        path.is_ok_and(|path| path == program) && environment(*id).any(|entry| entry == variable)
+    };
+    ids.filter(is_ours).collect()
+}
+
+/// Returns the variables that a process was started with.
+fn environment(id: u32) -> impl Iterator<Item = String> {
+    let bytes = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let entries: Vec<String> = text.split('\0').map(str::to_owned).collect();
+    entries.into_iter()
+}
+
+/// Waits until the only group is asked to have so many replicas and has as many pods, for no longer than
+/// the promise, and `more` where idle workers have to become so first.
+pub(crate) async fn is_right(world: &World, replicas: usize, more: Duration) {
+    let right = async {
+        loop {
+            let wish = usize::try_from(world.replicas_now(0).await).unwrap();
+            let pods = world.cluster.pods_of("small").await;
+            let staying = world.cluster.names_of("small").await;
+            if [wish, pods.len(), staying.len()] == [replicas; 3] {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    if tokio::time::timeout(RIGHT_WITHIN + more, right)
+        .await
+        .is_err()
+    {
+        let pods = world.cluster.pods_of("small").await;
+        let pods: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
+        panic!(
+            "not {replicas} replicas in time but {}, pods {pods:?}\n{}\n{}",
+            world.replicas_now(0).await,
+            world.admin("v1/status").await,
+            world.sidecar_log()
+        );
+    }
+}
+
+/// Returns the processes that actors answer from.
+pub(crate) async fn pids(world: &World, actors: &[&str]) -> String {
+    let printed = world.user(&[&["pids"], actors].concat()).await;
+    printed.lines().last().unwrap().to_owned()
+}
+
+/// Grows from one worker with an actor to two, rests, and shrinks to one; each time `strike` hits, and comes
+/// back when all that it hit answers again.
+///
+/// An actor that `survives` answers from the same process to the end.
+pub(crate) async fn plays(world: &mut World, survives: bool, strike: impl AsyncFn(&mut World)) {
+    let restarts = if survives { "0" } else { "-1" };
+    let restarts = format!("--restarts={restarts}");
+    let actor = |name| ["actor", name, "--num-cpus=1", &restarts];
+    world.user(&actor("one")).await;
+    let first = pids(world, &["one"]).await;
+
+    strike(world).await;
+    is_right(world, 1, Duration::ZERO).await;
+
+    let words = [&actor("two")[..], &["--no-wait"]].concat();
+    world.user(&words).await;
+    strike(world).await;
+    is_right(world, 2, Duration::ZERO).await;
+    let both = pids(world, &["one", "two"]).await;
+
+    world.user(&["kill", "two"]).await;
+    strike(world).await;
+    is_right(world, 1, Duration::from_secs(IDLE.into())).await;
+    let last = pids(world, &["one"]).await;
+    if survives {
+        assert_eq!(first, last);
+        assert!(both.starts_with(first.trim_end_matches(']')), "{both}");
+    }
+    assert_eq!(world.replicas_peak(), 2, "{}", world.sidecar_log());
+}
