@@ -10,7 +10,8 @@ use super::kube::KubeAct;
 use super::resize::{ResizeOrder, resize_orders};
 use super::{Applied, DryRun, Order, PatchOutcome, PatchPlan, patch};
 use crate::model::{
-    ClusterSnapshot, Departure, PodName, ScaleDecision, TerminationPolicy, Timestamp,
+    ClusterSnapshot, Departure, PodName, ReplicaRemoval, ScaleDecision, TerminationPolicy,
+    Timestamp,
 };
 
 /// Says whether anything is written.
@@ -132,9 +133,13 @@ impl SidecarAct {
         let told = tokio::time::timeout(TELLING_TAKES, told);
         let (mut drained, told) = tokio::join!(self.drain(snapshot, decision), told);
         // An accepted drain cannot be taken back, so its pod is still named; nothing else is written.
-        if self.is_stopping() && drained.accepted.is_empty() {
+        let ends = self
+            .is_stopping()
+            .then(|| ends_only(snapshot, decision, &drained.accepted));
+        if ends.as_ref().is_some_and(|ends| !ends.is_change()) {
             return Applied::default();
         }
+        let decision = ends.as_ref().unwrap_or(decision);
         let leaving = drained.leaving.keys().cloned().collect();
         let permits = (&drained.may_go, &leaving);
         let plan = patch::plan_with(snapshot, decision, permits).or_else(|| {
@@ -201,4 +206,31 @@ impl SidecarAct {
             ..Applied::default()
         }
     }
+}
+
+/// Returns what is left of a decision for whoever has to stop: the ends of replicas that have accepted
+/// their drain.
+fn ends_only(
+    snapshot: &ClusterSnapshot,
+    decision: &ScaleDecision,
+    accepted: &[PodName],
+) -> ScaleDecision {
+    let mut ends = decision.clone();
+    for group in &mut ends.groups {
+        group.forget.clear();
+        let has_accepted =
+            |removal: &ReplicaRemoval| removal.pods.iter().any(|pod| accepted.contains(pod));
+        group.remove.retain(has_accepted);
+        let live = snapshot.replicas_of(&group.name);
+        let live = live.iter().filter(|replica| replica.is_live()).count();
+        let left = live.saturating_sub(group.remove.len());
+        let most = u32::try_from(left).unwrap_or(u32::MAX);
+        if group.remove.is_empty() {
+            group.replicas_to = group.replicas_from;
+            group.reasons.clear();
+        } else {
+            group.replicas_to = group.replicas_to.min(most);
+        }
+    }
+    ends
 }

@@ -13,4 +13,5 @@ mod raycluster;
 mod fencing;
 mod lost;
 mod restarts;
+mod stopping;
 mod world;

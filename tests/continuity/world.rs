@@ -76,7 +76,7 @@ impl Drop for World {
 pub struct Sidecar {
     pub inside: Arc<rayscaler::admin::AdminState>,
     pub metrics: rayscaler::report::Metrics,
-    _trigger: Trigger,
+    pub trigger: Arc<Trigger>,
     pub task: JoinHandle<()>,
     polls: Arc<AtomicU64>,
     cut_at: Arc<AtomicU64>,
@@ -228,7 +228,7 @@ impl World {
         Sidecar {
             inside: admin,
             metrics,
-            _trigger: trigger,
+            trigger: Arc::new(trigger),
             task: tokio::task::spawn_local(run),
             polls,
             cut_at,
