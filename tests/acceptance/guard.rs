@@ -22,6 +22,8 @@ const DRAINING: i32 = NodeStatus::Draining as i32;
 struct Seen {
     /// Pods that were named while they had work.
     named_busy: Vec<String>,
+    /// Pods that had work in the last look.
+    busy: BTreeSet<String>,
     /// Most replicas of the first group.
     replicas_peak: i64,
 }
@@ -48,6 +50,11 @@ impl Guard {
         self.seen.lock().unwrap().replicas_peak
     }
 
+    /// Returns whether a pod had work in the last look.
+    pub(super) fn saw_busy(&self, pod: &str) -> bool {
+        self.seen.lock().unwrap().busy.contains(pod)
+    }
+
     /// Ends the watch and returns the pods that were named while they had work.
     pub(super) fn end(&self) -> Vec<String> {
         let is_watched = !self.task.is_finished();
@@ -61,14 +68,14 @@ impl Guard {
 async fn watch(cluster: Cluster, gcs: impl Fn() -> GcsClient, seen: Arc<Mutex<Seen>>) {
     let (api, mut client) = (cluster.api(), gcs());
     let mut known = BTreeSet::new();
-    let mut busy = BTreeSet::new();
     loop {
         if let Ok(object) = api.get(&cluster.name).await {
             let object = serde_json::to_value(object).unwrap();
             let names = named_in(&object);
             let mut seen = seen.lock().unwrap();
             let new = names.difference(&known);
-            let named_busy = new.filter(|name| busy.contains(*name)).cloned();
+            let named_busy = new.filter(|name| seen.busy.contains(*name)).cloned();
+            let named_busy: Vec<String> = named_busy.collect();
             seen.named_busy.extend(named_busy);
             let replicas = object["spec"]["workerGroupSpecs"][0]["replicas"].as_i64();
             seen.replicas_peak = seen.replicas_peak.max(replicas.unwrap_or(0));
@@ -77,7 +84,7 @@ async fn watch(cluster: Cluster, gcs: impl Fn() -> GcsClient, seen: Arc<Mutex<Se
         match client.get_cluster_resource_state().await {
             Ok(reply) => {
                 let state = reply.cluster_resource_state.unwrap_or_default();
-                look(&state.node_states, &mut busy);
+                look(&state.node_states, &mut seen.lock().unwrap().busy);
             }
             // It may be another cluster's now.
             Err(_) => client = gcs(),

@@ -302,12 +302,16 @@ impl World {
         .await;
     }
 
-    /// Waits until this many nodes have work.
+    /// Waits until this many nodes have work, and the guard has seen that they do.
     pub async fn busy(&self, count: usize) {
         let what = format!("{count} nodes with work");
         self.eventually(&what, || async {
             let nodes = self.nodes().await;
-            (nodes.iter().filter(|node| has_work(node)).count() == count).then_some(())
+            let busy: Vec<_> = nodes.iter().filter(|node| has_work(node)).collect();
+            let is_seen = busy
+                .iter()
+                .all(|node| self.guard.saw_busy(&node.instance_id));
+            (busy.len() == count && is_seen).then_some(())
         })
         .await;
     }
