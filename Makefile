@@ -89,7 +89,7 @@ advisories: cargo-deny
 	else echo "advisories: NOT CHECKED, as the RustSec database cannot be had here; run this where it can"; exit 2; fi
 
 cargo-deny:
-	@command -v cargo-deny >/dev/null || [ -x .cache/tools/bin/cargo-deny ] || $(CARGO) install --locked --root .cache/tools --version $(DENY_VERSION) cargo-deny
+	@command -v cargo-deny >/dev/null || [ -x .cache/tools/bin/cargo-deny ] || $(CARGO) install --debug --locked --root .cache/tools --version $(DENY_VERSION) cargo-deny
 
 # Measures the program as it goes into the image; the measuring itself needs no optimisation.
 figures: tools build
