@@ -224,7 +224,9 @@ fn ends_only(
         let live = snapshot.replicas_of(&group.name);
         let live = live.iter().filter(|replica| replica.is_live()).count();
         let left = live.saturating_sub(group.remove.len());
-        let most = u32::try_from(left).unwrap_or(u32::MAX);
+        // Below its minimum no group is written.
+        let least = snapshot.group(&group.name).map_or(0, |it| it.bounds.min);
+        let most = u32::try_from(left).unwrap_or(u32::MAX).max(least);
         if group.remove.is_empty() {
             group.replicas_to = group.replicas_from;
             group.reasons.clear();
