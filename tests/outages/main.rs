@@ -2,8 +2,8 @@
 //!
 //! Each cluster has a real head, real raylets, a real API server and the sidecar as a process; operator and
 //! kubelet are the project's stand-ins, or KubeRay's own operator where it is named. A guard watches that no
-//! worker with work is ever named. When all that was hit answers again, the capacity has to become right;
-//! each test prints how soon it did.
+//! worker with work is ever named. When all that was hit answers again, the capacity has to be right
+//! within ten seconds, which is the promise; each test prints how soon it was.
 
 #![cfg(feature = "sandbox")]
 #![expect(clippy::unwrap_used, reason = "test")]

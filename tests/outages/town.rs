@@ -9,9 +9,8 @@ use kube::ResourceExt;
 use crate::support::raycluster::{Group, Manifest};
 use crate::world::{Options, Parts, World, sidecar};
 
-/// The longest that is waited for the right capacity. The promise is ten seconds after everything answers
-/// again, which an idle machine shows: each test prints how long it took.
-const RIGHT_WITHIN: Duration = Duration::from_secs(60);
+/// How soon capacity is right after everything answers again: the promise. Each test prints how long it took.
+const RIGHT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Seconds without work after which a worker goes.
 pub(crate) const IDLE: u32 = 3;
@@ -49,8 +48,8 @@ fn environment(id: u32) -> impl Iterator<Item = String> {
     entries.into_iter()
 }
 
-/// Waits until the only group is asked to have so many replicas and has as many pods, and says how long
-/// that took; `more` is how long idle workers take to become so.
+/// Waits until the only group is asked to have so many replicas and has as many pods, for no longer than
+/// the promise, and says how long that took; `more` is how long idle workers take to become so.
 #[expect(clippy::disallowed_methods, reason = "says how long it took")]
 pub(crate) async fn is_right(world: &World, replicas: usize, more: Duration) {
     let began = Instant::now();
