@@ -20,6 +20,7 @@ use rayscaler::model::{
     ClusterSnapshot, Completeness, History, Input, PodName, ScaleDecision, Timestamp,
 };
 use rayscaler::observe::convert::ray_state;
+use rayscaler::observe::departures::departures;
 use rayscaler::observe::join::{JoinInput, join};
 use rayscaler::observe::ray_state::RayState;
 use rayscaler::wire::gcs::ray::rpc::autoscaler::GetClusterResourceStateReply;
@@ -55,12 +56,12 @@ impl World {
 
     fn decode(&self) -> RayState {
         let reply = GetClusterResourceStateReply::decode(self.bytes.as_slice()).unwrap();
-        ray_state(&reply.cluster_resource_state.unwrap_or_default(), NOW)
+        ray_state(reply.cluster_resource_state.unwrap_or_default(), NOW)
     }
 
     fn join(&self, ray: &RayState) -> ClusterSnapshot {
         let pods: Vec<&PodFacts> = self.pods.iter().collect();
-        join(&JoinInput {
+        let input = JoinInput {
             ray,
             raycluster: &self.raycluster,
             pods: &pods,
@@ -69,7 +70,10 @@ impl World {
                 pods_at: Some(NOW),
                 raycluster_at: Some(NOW),
             },
-        })
+        };
+        let mut snapshot = join(&input);
+        snapshot.departures = departures(&input, &|_| None);
+        snapshot
     }
 }
 

@@ -3,6 +3,7 @@
 //! Why integers: Ray itself counts in 1/10 000 (`kResourceUnitScaling`). With doubles
 //! three times 0.1 does not fit into 0.3.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,6 +25,12 @@ impl ResourceName {
 impl From<&str> for ResourceName {
     fn from(name: &str) -> Self {
         Self(Arc::from(name))
+    }
+}
+
+impl Borrow<str> for ResourceName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
@@ -194,6 +201,19 @@ impl ResourceMap {
         for (name, amount) in &other.entries {
             let sum = self.get(name.as_str()).saturating_add(*amount);
             self.set(name.clone(), sum);
+        }
+    }
+
+    /// Returns `times` times every amount, capped at what fits.
+    #[must_use]
+    pub fn times(&self, times: u64) -> Self {
+        let times = i64::try_from(times).unwrap_or(i64::MAX);
+        let part = |amount: &Quantity| Quantity::from_units(amount.units().saturating_mul(times));
+        let entries = self.entries.iter();
+        Self {
+            entries: entries
+                .map(|(name, amount)| (name.clone(), part(amount)))
+                .collect(),
         }
     }
 

@@ -5,10 +5,13 @@
 //! neither capacity nor idle.
 
 mod gangs;
+mod reading;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use gangs::gang_request;
+use reading::Reading;
 
 use super::ray_state::{RayNode, RayNodeStatus, RayState};
 use crate::model::{
@@ -18,40 +21,37 @@ use crate::model::{
 use crate::wire::gcs::ray::rpc;
 use crate::wire::gcs::ray::rpc::autoscaler as wire;
 
-/// Problems of one reply that are kept; a broken reply must not fill the memory.
-const PROBLEMS_MAX: usize = 20;
-
 /// The total by which Ray marks its head.
 const HEAD_RESOURCE: &str = "node:__internal_head__";
 
 /// Returns what a reply of `GetClusterResourceState` says.
 #[must_use]
-pub fn ray_state(reply: &wire::ClusterResourceState, received_at: Timestamp) -> RayState {
-    let mut problems = Problems::default();
+pub fn ray_state(reply: wire::ClusterResourceState, received_at: Timestamp) -> RayState {
+    let mut reading = Reading::default();
     let nodes = reply
         .node_states
-        .iter()
-        .filter_map(|node| ray_node(node, &mut problems))
+        .into_iter()
+        .filter_map(|node| ray_node(node, &mut reading))
         .collect();
     let pending = reply.pending_resource_requests.iter();
     let demands = pending
-        .filter_map(|demand| counted(demand, &mut problems))
+        .filter_map(|demand| counted(demand, &mut reading))
         .collect();
-    let gangs = reply.pending_gang_resource_requests.iter();
+    let gangs = reply.pending_gang_resource_requests.into_iter();
     let gangs = gangs
-        .filter_map(|gang| gang_request(gang, &mut problems))
+        .filter_map(|gang| gang_request(gang, &mut reading))
         .collect();
-    let constraint = constraint(&reply.cluster_resource_constraints, &mut problems);
+    let constraint = constraint(&reply.cluster_resource_constraints, &mut reading);
     RayState {
         drivers: None,
         received_at,
         state_version: reply.cluster_resource_state_version,
-        session_name: reply.cluster_session_name.clone(),
+        session_name: reply.cluster_session_name,
         nodes,
         demands,
         gangs,
         constraint,
-        problems: problems.0,
+        problems: reading.problems,
     }
 }
 
@@ -65,10 +65,10 @@ pub fn kv_constraint(json: &[u8]) -> Result<Option<ClusterConstraint>, Problem> 
         let detail = format!("KV key autoscaler_resource_request: {error}; expected a JSON list of {{resource: number}}");
         Problem { code: "bad_resource_request".to_owned(), detail }
     })?;
-    let mut problems = Problems::default();
+    let mut reading = Reading::default();
     let requests = bundles.iter().filter_map(|bundle| {
         Some(ResourceDemand {
-            request: ResourceRequest::of(amounts(bundle, "request_resources", &mut problems)?),
+            request: ResourceRequest::of(amounts(bundle, &"request_resources", &mut reading)?),
             count: 1,
         })
     });
@@ -81,7 +81,7 @@ pub fn kv_constraint(json: &[u8]) -> Result<Option<ClusterConstraint>, Problem> 
 /// Source: `ResourcesData.resource_load_by_shape`; the same three counts whose sum the GCS reports.
 #[must_use]
 pub fn raylet_demands(load: Option<&rpc::ResourceLoad>) -> Vec<ResourceDemand> {
-    let mut problems = Problems::default();
+    let mut reading = Reading::default();
     let shapes = load
         .map(|load| load.resource_demands.as_slice())
         .unwrap_or_default();
@@ -90,7 +90,7 @@ pub fn raylet_demands(load: Option<&rpc::ResourceLoad>) -> Vec<ResourceDemand> {
         let queued = shape
             .num_ready_requests_queued
             .saturating_add(shape.num_infeasible_requests_queued);
-        let resources = amounts(&shape.shape, "resource_load_by_shape", &mut problems)?;
+        let resources = amounts(&shape.shape, &"resource_load_by_shape", &mut reading)?;
         let selectors = selectors(&shape.label_selectors);
         let request = ResourceRequest {
             resources,
@@ -119,28 +119,14 @@ pub fn lenient_amounts(wire: &BTreeMap<String, f64>) -> ResourceMap {
         .collect()
 }
 
-#[derive(Default)]
-struct Problems(Vec<Problem>);
-
-impl Problems {
-    fn add(&mut self, code: &str, detail: String) {
-        if self.0.len() < PROBLEMS_MAX {
-            self.0.push(Problem {
-                code: code.to_owned(),
-                detail,
-            });
-        }
-    }
-}
-
-fn ray_node(node: &wire::NodeState, problems: &mut Problems) -> Option<RayNode> {
+fn ray_node(node: wire::NodeState, reading: &mut Reading) -> Option<RayNode> {
     let Some(node_id) = NodeId::from_bytes(&node.node_id) else {
         let detail = format!(
             "node_states: node_id of instance `{}` has {} bytes; expected 28",
             node.instance_id,
             node.node_id.len()
         );
-        problems.add("bad_node_id", detail);
+        reading.add("bad_node_id", detail);
         return None;
     };
     let mut status = node_status(node.status);
@@ -149,22 +135,22 @@ fn ray_node(node: &wire::NodeState, problems: &mut Problems) -> Option<RayNode> 
             "node_states: status {} of node {node_id}; expected 1 to 4",
             node.status
         );
-        problems.add("unknown_node_status", detail);
+        reading.add("unknown_node_status", detail);
     }
-    let place = format!("node_states {node_id}");
-    let total = amounts(&node.total_resources, &place, problems);
-    let available = amounts(&node.available_resources, &place, problems);
+    let place = format_args!("node_states {node_id}");
+    let total = amounts(&node.total_resources, &place, reading);
+    let available = amounts(&node.available_resources, &place, reading);
     if total.is_none() || available.is_none() {
         status = RayNodeStatus::Unknown;
     }
-    let mut labels = node.labels.clone();
-    labels.extend(node.dynamic_labels.clone());
+    let mut labels = node.labels;
+    labels.extend(node.dynamic_labels);
     let idle_ms = u64::try_from(node.idle_duration_ms).unwrap_or(0);
     Some(RayNode {
         node_id,
-        instance_id: node.instance_id.clone(),
-        group: node.ray_node_type_name.clone(),
-        ip_address: node.node_ip_address.clone(),
+        instance_id: node.instance_id,
+        group: node.ray_node_type_name,
+        ip_address: node.node_ip_address,
         raylet_address: None,
         status,
         is_head: node.total_resources.contains_key(HEAD_RESOURCE),
@@ -189,13 +175,10 @@ fn node_status(status: i32) -> RayNodeStatus {
     }
 }
 
-fn counted(
-    demand: &wire::ResourceRequestByCount,
-    problems: &mut Problems,
-) -> Option<ResourceDemand> {
+fn counted(demand: &wire::ResourceRequestByCount, reading: &mut Reading) -> Option<ResourceDemand> {
     let wire_request = demand.request.as_ref()?;
     let Ok(count) = u64::try_from(demand.count) else {
-        problems.add(
+        reading.add(
             "negative_count",
             format!(
                 "pending_resource_requests: count {}; expected 0 or more",
@@ -204,14 +187,14 @@ fn counted(
         );
         return None;
     };
-    let request = request(wire_request, problems)?;
+    let request = request(wire_request, reading)?;
     (count > 0).then_some(ResourceDemand { request, count })
 }
 
-fn request(wire: &wire::ResourceRequest, problems: &mut Problems) -> Option<ResourceRequest> {
-    let resources = amounts(&wire.resources_bundle, "resources_bundle", problems)?;
+fn request(wire: &wire::ResourceRequest, reading: &mut Reading) -> Option<ResourceRequest> {
+    let resources = amounts(&wire.resources_bundle, &"resources_bundle", reading)?;
     if let Some((name, amount)) = resources.iter().find(|(_, amount)| amount.units() < 0) {
-        problems.add(
+        reading.add(
             "negative_amount",
             format!("resources_bundle: {name} is {amount}; expected 0 or more"),
         );
@@ -257,19 +240,19 @@ fn selectors(wire: &[rpc::LabelSelector]) -> Vec<LabelSelector> {
 
 fn constraint(
     wire: &[wire::ClusterResourceConstraint],
-    problems: &mut Problems,
+    reading: &mut Reading,
 ) -> Option<ClusterConstraint> {
     if wire.len() > 1 {
         let detail = format!(
             "cluster_resource_constraints: {} entries; expected at most one, took all",
             wire.len()
         );
-        problems.add("several_constraints", detail);
+        reading.add("several_constraints", detail);
     }
     let demands = wire
         .iter()
         .flat_map(|constraint| &constraint.resource_requests);
-    let demands = in_order(demands.filter_map(|demand| counted(demand, problems)));
+    let demands = in_order(demands.filter_map(|demand| counted(demand, reading)));
     (!demands.is_empty()).then_some(ClusterConstraint { demands })
 }
 
@@ -302,19 +285,19 @@ fn merged(demands: impl Iterator<Item = ResourceDemand>) -> Vec<ResourceDemand> 
 
 fn amounts(
     wire: &BTreeMap<String, f64>,
-    place: &str,
-    problems: &mut Problems,
+    place: &dyn fmt::Display,
+    reading: &mut Reading,
 ) -> Option<ResourceMap> {
     let mut map = ResourceMap::new();
     for (name, value) in wire {
         let Some(amount) = Quantity::from_f64(*value) else {
-            problems.add(
+            reading.add(
                 "bad_amount",
                 format!("{place}: {name} is {value}; expected a finite number"),
             );
             return None;
         };
-        map.set(ResourceName::from(name.as_str()), amount);
+        map.set(reading.name(name), amount);
     }
     Some(map)
 }
@@ -388,7 +371,7 @@ mod tests {
             ],
             ..Default::default()
         };
-        let state = ray_state(&reply, Timestamp::from_ms(7));
+        let state = ray_state(reply, Timestamp::from_ms(7));
         let statuses: Vec<RayNodeStatus> = state.nodes.iter().map(|node| node.status).collect();
         assert_eq!(
             statuses,
@@ -436,7 +419,7 @@ mod tests {
                 pending_gang_resource_requests: gangs,
                 ..Default::default()
             };
-            let state = ray_state(&reply, Timestamp::default());
+            let state = ray_state(reply, Timestamp::default());
             assert_eq!(state.gangs[0].bundles.len(), count, "{strategy}");
             assert_eq!(state.gangs[0].bundle_count, 2);
             if strategy == "STRICT_PACK" {

@@ -175,7 +175,7 @@ impl RaySource {
         )]
         self.pace.replied((took_ms * 1000.0) as u64);
         let received_at = self.clock.now();
-        let mut state = convert::ray_state(&state_of(reply?)?, received_at);
+        let mut state = convert::ray_state(state_of(reply?)?, received_at);
         state.drivers = self.drivers;
         match constraint? {
             Ok(Some(constraint)) => state.constraint = Some(constraint),

@@ -148,6 +148,8 @@ impl Pool {
         if let Some(picks) = self.follow(ledger, counted)
             && budget.step(1)
         {
+            #[cfg(debug_assertions)]
+            self.assert_same((ledger, queue), &picks);
             for pick in &picks {
                 budget.spend(1);
                 queue.take(&pick.fill, pick.nodes);
@@ -159,6 +161,30 @@ impl Pool {
         let picks = lineup.fill((queue, is_long), self.terrain(), (budget, scratch));
         self.put_lineup((ledger, 0), lineup);
         picks
+    }
+
+    /// Works out what was taken from the round before: every test and fuzz run that repeats a round holds that it is the same.
+    #[cfg(debug_assertions)]
+    fn assert_same(&mut self, (ledger, queue): (Ledger, &Queue), taken: &[Pick]) {
+        // Lining up anew for every call is quadratic.
+        if self.slots.len() > 300 {
+            return;
+        }
+        let kept = self.lineups[ledger.index()][0].take();
+        let mut lineup = self.take_lineup(ledger, 0);
+        let (mut budget, mut scratch) = (Budget::default(), Scratch::default());
+        let mut queue = queue.clone();
+        let is_long = queue.is_long();
+        let terrain = self.terrain();
+        let anew = lineup.fill((&mut queue, is_long), terrain, (&mut budget, &mut scratch));
+        self.lineups[ledger.index()][0] = kept;
+        let told = |picks: &[Pick]| {
+            let told = picks
+                .iter()
+                .map(|pick| (pick.slot, pick.class, pick.nodes, pick.fill.clone()));
+            told.collect::<Vec<_>>()
+        };
+        assert_eq!(told(taken), told(&anew), "picks of the round before");
     }
 
     /// Returns in which lineup of a ledger the nodes of a class stand.

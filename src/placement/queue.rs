@@ -17,7 +17,7 @@ struct Waiting {
 pub(super) type QueueKey = Vec<(ShapeId, u64)>;
 
 /// Holds what is still to be placed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Queue {
     waiting: Vec<Waiting>,
     open: usize,

@@ -83,7 +83,7 @@ impl World {
         state: &ClusterResourceState,
         effort: Effort,
     ) -> Result<u64, String> {
-        let ray = ray_state(state, NOW);
+        let ray = ray_state(state.clone(), NOW);
         let snapshot = join(&JoinInput {
             ray: &ray,
             raycluster: &self.raycluster,

@@ -1,12 +1,12 @@
 //! Placement groups as Ray sends them: where the bundles stand, and which of them are one.
 
-use super::{Problems, in_order, request};
+use super::{Reading, in_order, request};
 use crate::model::{GangRequest, PlacementStrategy, ResourceDemand, ResourceRequest};
 use crate::wire::gcs::ray::rpc::autoscaler as wire;
 
 pub(super) fn gang_request(
-    gang: &wire::GangResourceRequest,
-    problems: &mut Problems,
+    gang: wire::GangResourceRequest,
+    reading: &mut Reading,
 ) -> Option<GangRequest> {
     let wire_bundles = match gang.bundle_selectors.first() {
         Some(first) if !first.resource_requests.is_empty() => &first.resource_requests,
@@ -20,15 +20,15 @@ pub(super) fn gang_request(
             "pending_gang_resource_requests: details `{}`; expected <id>:<STRATEGY>|<STATE>",
             gang.details
         );
-        problems.add("bad_gang_details", detail);
+        reading.add("bad_gang_details", detail);
         return None;
     };
-    let bundles = counted_bundles(wire_bundles, strategy, problems)?;
+    let bundles = counted_bundles(wire_bundles, strategy, reading)?;
     // One that cannot be read is no choice; the others are.
     let others = gang.bundle_selectors.iter().skip(1);
     let fallbacks = others.filter(|other| !other.resource_requests.is_empty());
     let fallbacks = fallbacks
-        .filter_map(|other| counted_bundles(&other.resource_requests, strategy, problems))
+        .filter_map(|other| counted_bundles(&other.resource_requests, strategy, reading))
         .collect();
     let constraints: usize = gang
         .requests
@@ -36,7 +36,7 @@ pub(super) fn gang_request(
         .map(|bundle| bundle.placement_constraints.len())
         .sum();
     Some(GangRequest {
-        details: gang.details.clone(),
+        details: gang.details,
         strategy,
         bundles,
         fallbacks,
@@ -49,16 +49,21 @@ pub(super) fn gang_request(
 fn counted_bundles(
     wire: &[wire::ResourceRequest],
     strategy: PlacementStrategy,
-    problems: &mut Problems,
+    reading: &mut Reading,
 ) -> Option<Vec<ResourceDemand>> {
-    let bundles = wire.iter().map(|bundle| request(bundle, problems));
-    let bundles: Option<Vec<ResourceRequest>> = bundles.collect();
+    // Equal neighbours are read once.
+    let runs = wire.chunk_by(|one, next| one == next);
+    let bundles = runs.map(|run| {
+        let count = u64::try_from(run.len()).unwrap_or(u64::MAX);
+        let request = request(run.first()?, reading)?;
+        Some(ResourceDemand { request, count })
+    });
+    let bundles: Option<Vec<ResourceDemand>> = bundles.collect();
     let bundles = match (bundles?, strategy) {
         (bundles, PlacementStrategy::StrictPack) => summed(bundles),
         (bundles, _) => bundles,
     };
-    let single = |request| ResourceDemand { request, count: 1 };
-    Some(in_order(bundles.into_iter().map(single)))
+    Some(in_order(bundles.into_iter()))
 }
 
 fn strategy_of(details: &str) -> Option<PlacementStrategy> {
@@ -73,15 +78,22 @@ fn strategy_of(details: &str) -> Option<PlacementStrategy> {
 }
 
 /// Sums the bundles that one node has to hold together, one sum per set of selectors, as Ray does.
-fn summed(bundles: Vec<ResourceRequest>) -> Vec<ResourceRequest> {
-    let mut sums: Vec<ResourceRequest> = Vec::new();
-    for bundle in bundles {
+fn summed(bundles: Vec<ResourceDemand>) -> Vec<ResourceDemand> {
+    let mut sums: Vec<ResourceDemand> = Vec::new();
+    for ResourceDemand { request, count } in bundles {
+        let sum = request.resources.times(count);
         match sums
             .iter_mut()
-            .find(|sum| sum.selectors == bundle.selectors)
+            .find(|sum| sum.request.selectors == request.selectors)
         {
-            Some(sum) => sum.resources.add(&bundle.resources),
-            None => sums.push(bundle),
+            Some(known) => known.request.resources.add(&sum),
+            None => sums.push(ResourceDemand {
+                request: ResourceRequest {
+                    resources: sum,
+                    ..request
+                },
+                count: 1,
+            }),
         }
     }
     sums
@@ -89,7 +101,7 @@ fn summed(bundles: Vec<ResourceRequest>) -> Vec<ResourceRequest> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Problems, gang_request, wire};
+    use super::{Reading, gang_request, wire};
     use crate::model::ResourceDemand;
     use std::collections::BTreeMap;
 
@@ -118,11 +130,11 @@ mod tests {
             requests: list(1.0).resource_requests,
             bundle_selectors: vec![list(1.0), list(f64::NAN), list(2.0), list(3.0)],
         };
-        let mut problems = Problems::default();
-        let read = gang_request(&gang, &mut problems).expect("a placement group");
+        let mut reading = Reading::default();
+        let read = gang_request(gang, &mut reading).expect("a placement group");
         assert_eq!(text(&read.bundles), "2 x {CPU: 1}");
         let fallbacks: Vec<String> = read.fallbacks.iter().map(|list| text(list)).collect();
         assert_eq!(fallbacks, ["2 x {CPU: 2}", "2 x {CPU: 3}"]);
-        assert_eq!(problems.0.len(), 1);
+        assert_eq!(reading.problems.len(), 1);
     }
 }
