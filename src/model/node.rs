@@ -117,11 +117,12 @@ pub enum NodeStatus {
     /// The raylet is gone for good and the pod is still there (`ray start --block` outlives a
     /// drained raylet): no capacity, its pod is to be named.
     Stopped,
-    /// The pod ended (Failed, Succeeded, or its Ray container will not come back): the operator replaces it.
+    /// The pod ended (Failed, Succeeded, or its Ray container will not come back): the operator deletes and
+    /// replaces it.
     Failed,
     /// The pod's name stands in `workersToDelete`: no capacity, going.
     Deleting,
-    /// The pod has a deletion timestamp: no capacity, going.
+    /// The pod has a deletion timestamp, and had not ended before or was named: no capacity, going.
     Terminating,
     /// The GCS knows an alive node of a pod that does not exist (any more).
     Lost,

@@ -191,3 +191,36 @@ async fn an_evicted_pod_is_replaced_while_it_is_still_there_and_once() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_raylet_died_is_replaced_by_the_operator_and_by_nobody_else() {
+    play(async {
+        let (world, _sidecar) = world("1").await;
+        world.tasks("CPU=1", 1);
+        world.until_workers(1).await;
+        world.pass_ms(1_000).await;
+        let old = world.workers().await.remove(0);
+        let finalizers = async |names: &[&str]| {
+            let patch = serde_json::json!({"metadata": {"finalizers": names}});
+            let parameters = kube::api::PatchParams::default();
+            let patch = kube::api::Patch::Merge(patch);
+            world.pods().patch(&old, &parameters, &patch).await.unwrap();
+        };
+        // The operator deletes a pod that has ended; a machine may take its time to let it go.
+        finalizers(&["tests/slow"]).await;
+        let view = world.ray.view();
+        let node = view.nodes.iter().find(|node| node.pod == old).unwrap();
+        world.ray.kill_node(node.id);
+        world
+            .until("the deletion", async || world.workers().await.is_empty())
+            .await;
+        world.pass_ms(5_000).await;
+        finalizers(&[]).await;
+        world.until_workers(1).await;
+        world.pass_ms(5_000).await;
+        assert_eq!(world.asked_max(), 1);
+        assert_eq!(world.pods_of("worker").await.len(), 1);
+        assert_eq!(world.ray.view().works[0].running, 1);
+    })
+    .await;
+}

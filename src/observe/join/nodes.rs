@@ -142,7 +142,8 @@ impl<'a> Listed<'a> {
 
 /// Returns what can be expected of a pod and its raylet.
 fn status(pod: &PodFacts, raylets: &Raylets<'_>, is_listed: bool) -> NodeStatus {
-    if pod.is_terminating() {
+    // The operator deletes what has ended and makes it anew: nobody else has to make up for it.
+    if pod.is_terminating() && (is_listed || !has_ended(pod)) {
         return NodeStatus::Terminating;
     }
     if is_listed {

@@ -82,7 +82,7 @@ fn a_pod_that_ended_or_goes_is_no_node_any_more() {
     let gone = || (DELETION, json!("1970-01-01T00:02:00Z"));
     assert_status("deleted", &[gone()], &[R::Running], Terminating);
     let both = [gone(), ("/status/phase", json!("Failed"))];
-    assert_status("deleted after it failed", &both, &[], Terminating);
+    assert_status("deleted after it failed", &both, &[], Failed);
 }
 
 #[test]
