@@ -14,6 +14,7 @@ mod release;
 mod samples;
 #[path = "../support/mod.rs"]
 mod support;
+mod threats;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -16,5 +16,8 @@ mod world;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod components;
+mod gcs;
+mod proxy;
 mod town;

@@ -5,8 +5,11 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
+use rayscaler::wire::gcs::ray::rpc::autoscaler::NodeState;
 
+use crate::support::ray_process::kill;
 use crate::support::raycluster::{Group, Manifest};
+use crate::support::wait::eventually;
 use crate::world::{Options, Parts, World, sidecar};
 
 /// How soon capacity is right after everything answers again: the promise. Each test prints how long it took.
@@ -27,25 +30,100 @@ pub(crate) fn cluster() -> Manifest {
         .group(Group::new("small").replicas(0, 0, 4))
 }
 
+/// A process of this machine.
+struct Process {
+    id: u32,
+    words: Vec<String>,
+}
+
+/// Returns the processes whose words are so.
+fn processes(is: impl Fn(&Process) -> bool) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap();
+    let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let all = ids.filter_map(|id: u32| {
+        let bytes = fs::read(format!("/proc/{id}/cmdline")).ok()?;
+        let text = String::from_utf8_lossy(&bytes);
+        let words = text.split('\0').map(str::to_owned).collect();
+        Some(Process { id, words })
+    });
+    all.filter(is).map(|process| process.id).collect()
+}
+
 /// Returns the processes of a sidecar, the parent among them, by the port that it serves metrics on.
 pub(crate) fn sidecars(world: &World) -> Vec<u32> {
     let variable = format!("AUTOSCALER_METRIC_PORT={}", world.admin_port);
     let program = fs::canonicalize(sidecar()).unwrap();
-    let entries = fs::read_dir("/proc").unwrap();
-    let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let is_ours = |id: &u32| {
-        let path = fs::read_link(format!("/proc/{id}/exe"));
-        path.is_ok_and(|path| path == program) && environment(*id).any(|entry| entry == variable)
+    processes(|process| {
+        let path = fs::read_link(format!("/proc/{}/exe", process.id));
+        path.is_ok_and(|path| path == program)
+            && environment(process.id).any(|entry| entry == variable)
+    })
+}
+
+/// Returns the parent of a sidecar's processes.
+pub(crate) fn parent_of(sidecars: &[u32]) -> u32 {
+    let parent = |id: u32| -> Option<u32> {
+        let line = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        let (_, rest) = line.rsplit_once(") ")?;
+        rest.split(' ').nth(1)?.parse().ok()
     };
-    ids.filter(is_ours).collect()
+    let is_first = |id: &&u32| parent(**id).is_some_and(|parent| !sidecars.contains(&parent));
+    *sidecars.iter().find(is_first).unwrap()
 }
 
 /// Returns the variables that a process was started with.
-fn environment(id: u32) -> impl Iterator<Item = String> {
+pub(crate) fn environment(id: u32) -> impl Iterator<Item = String> {
     let bytes = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let entries: Vec<String> = text.split('\0').map(str::to_owned).collect();
     entries.into_iter()
+}
+
+/// Kills the GCS, as a crash would.
+pub(crate) fn kill_gcs(world: &World) {
+    let flag = format!("--gcs_server_port={}", world.gcs_port());
+    let found = processes(|process| {
+        process.words[0].ends_with("/gcs_server") && process.words.contains(&flag)
+    });
+    assert_eq!(found.len(), 1);
+    kill(found);
+}
+
+/// Returns a worker's pod with an actor in it.
+pub(crate) async fn a_busy_pod(world: &World) -> String {
+    let is_busy = |node: &NodeState| {
+        node.ray_node_type_name != "headgroup" && !node.available_resources.contains_key("CPU")
+    };
+    eventually("a worker with an actor", async || {
+        let mut nodes = world.nodes().await;
+        nodes.retain(is_busy);
+        nodes.pop().map(|node| node.instance_id)
+    })
+    .await
+}
+
+/// Kills the raylet of a pod, as a crash would.
+pub(crate) async fn kill_raylet(world: &World, pod: &str) {
+    let pod = world.cluster.pods().get(pod).await.unwrap();
+    let flag = format!("--node_ip_address={}", pod.status.unwrap().pod_ip.unwrap());
+    let found =
+        processes(|process| process.words[0].ends_with("/raylet") && process.words.contains(&flag));
+    assert_eq!(found.len(), 1);
+    kill(found);
+}
+
+/// Waits until a GCS answers that knows a head which was not among `before`, and the workers that were.
+pub(crate) async fn new_head_is_known(world: &World, before: &[NodeState]) {
+    let is_worker = |node: &&NodeState| node.ray_node_type_name != "headgroup";
+    eventually("a new head", async || {
+        let now = world.nodes().await;
+        let is_new = |node: &NodeState| before.iter().all(|old| old.node_id != node.node_id);
+        let has_head = now.iter().any(|node| !is_worker(&node) && is_new(node));
+        let mut workers = before.iter().filter(is_worker);
+        let is_there = |old: &NodeState| now.iter().any(|node| node.node_id == old.node_id);
+        (has_head && workers.all(is_there)).then_some(())
+    })
+    .await;
 }
 
 /// Waits until the only group is asked to have so many replicas and has as many pods, for no longer than
@@ -91,7 +169,7 @@ pub(crate) async fn pids(world: &World, actors: &[&str]) -> String {
 /// Grows from one worker with an actor to two, rests, and shrinks to one; each time `strike` hits, and comes
 /// back when all that it hit answers again.
 ///
-/// An actor that `survives` answers from the same process to the end.
+/// An actor that `survives` answers from the same process to the end. Never are more than two replicas asked for.
 pub(crate) async fn plays(world: &mut World, survives: bool, strike: impl AsyncFn(&mut World)) {
     let restarts = if survives { "0" } else { "-1" };
     let restarts = format!("--restarts={restarts}");
@@ -102,8 +180,10 @@ pub(crate) async fn plays(world: &mut World, survives: bool, strike: impl AsyncF
     strike(world).await;
     is_right(world, 1, Duration::ZERO).await;
 
+    // A GCS that comes back has to be asked again for what was not there yet, and a user who left cannot.
+    let make = ["make", "one", "two", "--num-cpus=1", &restarts];
     let words = [&actor("two")[..], &["--no-wait"]].concat();
-    world.user(&words).await;
+    world.user(if survives { &make } else { &words }).await;
     strike(world).await;
     is_right(world, 2, Duration::ZERO).await;
     let both = pids(world, &["one", "two"]).await;

@@ -20,6 +20,7 @@ pub mod ray_process;
 pub mod ray_venv;
 pub mod raycluster;
 pub mod real_pods;
+pub mod redis;
 pub mod stand_ins;
 #[cfg(feature = "sandbox")]
 pub mod users;

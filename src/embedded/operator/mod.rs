@@ -22,6 +22,7 @@ mod pod_changes;
 mod pod_template;
 mod quantity;
 mod ray_start;
+mod redis;
 mod status;
 mod validation;
 mod worker_groups;

@@ -6,6 +6,7 @@ use super::autoscaler::{self, field, shell, variable};
 use super::cluster::{RayCluster, V2_SWITCH, WorkerGroup, env_of};
 use super::names;
 use super::ray_start::RayStart;
+use super::redis;
 use super::worker_groups::NewHost;
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EmptyDirVolumeSource, EnvVar, Pod, PodSpec, PodTemplateSpec, Volume,
@@ -32,7 +33,7 @@ pub(super) fn head(cluster: &RayCluster, ending: &str, spec_hash: &str) -> Pod {
     let resources = container.and_then(|container| container.resources.clone());
     let image = container.and_then(|container| container.image.clone());
     let command = RayStart {
-        params: &group.ray_start_params,
+        params: &redis::with_credentials(cluster, &group.ray_start_params),
         resources: &group.resources,
         labels: &group.labels,
         container: resources.as_ref(),
@@ -45,6 +46,7 @@ pub(super) fn head(cluster: &RayCluster, ending: &str, spec_hash: &str) -> Pod {
                 .get_or_insert_default()
                 .extend(v2_env(cluster));
         }
+        redis::add_variables(cluster, container);
         finish_ray_container(cluster, container, &command, None);
     }
     if has_autoscaler {

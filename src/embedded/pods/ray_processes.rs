@@ -72,6 +72,10 @@ impl RayProcesses {
             flags.push("--node-ip-address=127.0.0.1".to_owned());
             flags.push("--include-dashboard=false".to_owned());
             flags.push(format!("--temp-dir={folder}/{port}"));
+            // A container does not see the raylets of other pods. Here Ray would, and with this file of the head
+            // before it take them for a cluster that runs already.
+            let known = self.settings.folder.join(port).join("ray_current_cluster");
+            std::fs::remove_file(known).unwrap_or_default();
         } else {
             // What the init container does that the stand-ins leave out.
             while TcpStream::connect(&gcs).await.is_err() {

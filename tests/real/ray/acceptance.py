@@ -13,12 +13,21 @@ NAMESPACE = "acceptance"
 
 
 @ray.remote
+class Made:
+    def pid(self):
+        return os.getpid()
+
+
+@ray.remote
 class Actor:
     def ping(self):
         return "pong"
 
     def pid(self):
         return os.getpid()
+
+    def make(self, name, options):
+        self.made = Made.options(name=name, lifetime="detached", **options).remote()
 
 
 @ray.remote(num_cpus=1)
@@ -43,6 +52,12 @@ def actor(args):
     ]
     if not args.no_wait:
         ray.get([a.ping.remote() for a in actors], timeout=args.timeout)
+
+
+def make(args):
+    """Has the first actor make the second, for which it asks again when the GCS was away."""
+    maker, name = args.names
+    ray.get(ray.get_actor(maker).make.remote(name, options_of(args)), timeout=args.timeout)
 
 
 def listen(args):
@@ -102,7 +117,7 @@ def request(args):
 
 def main():
     parser = argparse.ArgumentParser()
-    commands = [actor, listen, kill, pids, tasks, gang, remove_gang, gang_nodes, request]
+    commands = [actor, make, listen, kill, pids, tasks, gang, remove_gang, gang_nodes, request]
     parser.add_argument("command", choices=[c.__name__ for c in commands])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--num-cpus", type=float, default=0)
