@@ -125,7 +125,7 @@ impl World {
             nodes.push(node);
         }
         let (demands, gangs) = (demands(case), gangs(case));
-        let constraint = ray_state(case.state.clone(), now).constraint;
+        let constraint = ray_state(&case.state, now).constraint;
         let fresh = Some(now);
         let snapshot = ClusterSnapshot {
             groups: groups(case, &nodes),
@@ -242,7 +242,7 @@ fn groups(case: &Case, nodes: &[Node]) -> Vec<WorkerGroup> {
             template: NodeTemplate {
                 resources: amounts(&of.resources),
                 host_zero_resources: ResourceMap::new(),
-                labels: of.labels.clone(),
+                labels: of.labels.clone().into(),
             },
             workers_to_delete: Vec::new(),
             has_scale_strategy: false,
@@ -313,7 +313,7 @@ fn demands(case: &Case) -> Vec<(usize, rayscaler::model::ResourceDemand)> {
             pending_resource_requests: vec![request.clone()],
             ..Default::default()
         };
-        let demands = ray_state(alone, Timestamp::default()).demands;
+        let demands = ray_state(&alone, Timestamp::default()).demands;
         demands.into_iter().next().map(|demand| (at, demand))
     });
     read.collect()
@@ -344,7 +344,7 @@ fn gangs(case: &Case) -> Vec<(usize, rayscaler::model::GangRequest)> {
             pending_gang_resource_requests: vec![gang],
             ..Default::default()
         };
-        let gangs = ray_state(alone, Timestamp::default()).gangs;
+        let gangs = ray_state(&alone, Timestamp::default()).gangs;
         gangs.into_iter().next().map(|gang| (at, gang))
     });
     read.collect()

@@ -117,8 +117,19 @@ fn node(index: usize) -> wire::NodeState {
         ("ray.io/availability-zone", &zone),
         ("ray.io/availability-region", "region-1"),
         ("ray.io/market-type", "on-demand"),
+        ("ray.io/accelerator-type", "none"),
+        ("kubernetes.io/hostname", &format!("{own}.compute.internal")),
         ("team", "training"),
     ];
+    let activity: &[&str] = if is_idle {
+        &[]
+    } else {
+        &[
+            "Busy workers on node.",
+            "Resource: CPU currently in use.",
+            "Resource: memory currently in use.",
+        ]
+    };
     wire::NodeState {
         node_id,
         instance_id: pod_name(index),
@@ -133,6 +144,7 @@ fn node(index: usize) -> wire::NodeState {
         .into(),
         idle_duration_ms: if is_idle { 600_000 } else { 0 },
         node_ip_address: ip,
+        node_activity: activity.iter().map(|text| (*text).to_owned()).collect(),
         labels: labels
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))

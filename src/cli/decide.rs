@@ -83,7 +83,7 @@ impl Captured {
     #[must_use]
     pub fn snapshot(&self, now: Timestamp) -> ClusterSnapshot {
         let mut snapshot = join(&JoinInput {
-            ray: &convert::ray_state(self.state.clone(), now),
+            ray: &convert::ray_state(&self.state, now),
             raycluster: &self.raycluster,
             pods: &self.pods.iter().collect::<Vec<_>>(),
             completeness: Completeness {

@@ -2,15 +2,11 @@
 //!
 //! Demand is kept as (shape, count) throughout: a count of a million costs what a count of one does.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Quantity, ResourceMap};
-
-/// Labels of a Ray node.
-pub type Labels = BTreeMap<String, String>;
+use super::{Labels, Quantity, ResourceMap};
 
 /// Says how a label's value is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -17,6 +17,7 @@ mod gang_wait;
 mod group;
 mod history;
 mod intent;
+mod labels;
 mod mode;
 mod node;
 mod operator_waits;
@@ -37,13 +38,14 @@ pub use decision::{
 };
 pub use demand::{
     AntiAffinity, ClusterConstraint, GangRequest, LabelConstraint, LabelOperator, LabelSelector,
-    Labels, PlacementStrategy, ResourceDemand, ResourceRequest,
+    PlacementStrategy, ResourceDemand, ResourceRequest,
 };
 pub use departure::{Departure, DepartureKind};
 pub use gang_wait::GangWait;
 pub use group::{NodeTemplate, ReplicaBounds, SkippedGroup, WorkerGroup, WorkerGroupName};
 pub use history::{Asked, Followed, HeadSeen, History, Input, Quiet, Recovery};
 pub use intent::{ANNOTATION_INTENT, HeadPod, INTENT_BYTES_MAX, Intent};
+pub use labels::Labels;
 pub use mode::ScalingMode;
 pub use node::{Node, NodeId, NodeKind, NodeStatus, PodName, ReplicaName};
 pub use operator_waits::{Missing, OperatorWaits, PODS_REFUSED};

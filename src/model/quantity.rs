@@ -135,20 +135,18 @@ impl fmt::Display for Quantity {
 /// Maps resource names to amounts, in the order of the names.
 ///
 /// Shape: one entry per name; an amount may be zero (a total that is used up is not the same
-/// as a resource that the node never had).
+/// as a resource that the node never had). Copies share the entries until one of them is changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ResourceMap {
-    entries: Vec<(ResourceName, Quantity)>,
+    entries: Arc<[(ResourceName, Quantity)]>,
 }
 
 impl ResourceMap {
     /// Returns a map without entries.
     #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            entries: Vec::new(),
-        }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Returns the amount of `name`, zero when there is no entry.
@@ -167,15 +165,21 @@ impl ResourceMap {
     /// Sets the amount of `name`.
     pub fn set(&mut self, name: ResourceName, amount: Quantity) {
         match self.position(name.as_str()) {
-            Ok(at) => self.entries[at].1 = amount,
-            Err(at) => self.entries.insert(at, (name, amount)),
+            Ok(at) => Arc::make_mut(&mut self.entries)[at].1 = amount,
+            Err(at) => {
+                let mut entries = self.entries.to_vec();
+                entries.insert(at, (name, amount));
+                self.entries = entries.into();
+            }
         }
     }
 
     /// Removes the entry of `name`.
     pub fn remove(&mut self, name: &str) {
         if let Some(at) = self.find(name) {
-            self.entries.remove(at);
+            let mut entries = self.entries.to_vec();
+            entries.remove(at);
+            self.entries = entries.into();
         }
     }
 
@@ -198,7 +202,7 @@ impl ResourceMap {
 
     /// Adds every amount of `other`.
     pub fn add(&mut self, other: &Self) {
-        for (name, amount) in &other.entries {
+        for (name, amount) in other.entries.iter() {
             let sum = self.get(name.as_str()).saturating_add(*amount);
             self.set(name.clone(), sum);
         }
@@ -219,7 +223,7 @@ impl ResourceMap {
 
     /// Subtracts `times` times every amount of `other`; entries may become negative.
     pub fn subtract(&mut self, other: &Self, times: u64) {
-        for (name, amount) in &other.entries {
+        for (name, amount) in other.entries.iter() {
             let times = i64::try_from(times).unwrap_or(i64::MAX);
             let part = Quantity::from_units(amount.units().saturating_mul(times));
             if !part.is_zero() {
@@ -241,11 +245,23 @@ impl ResourceMap {
 
 impl FromIterator<(ResourceName, Quantity)> for ResourceMap {
     fn from_iter<I: IntoIterator<Item = (ResourceName, Quantity)>>(entries: I) -> Self {
-        let mut map = Self::new();
+        let mut sorted: Vec<(ResourceName, Quantity)> = Vec::new();
         for (name, amount) in entries {
-            map.set(name, amount);
+            // As a rule they come in the order of their names.
+            let is_next = sorted.last().is_none_or(|(last, _)| *last < name);
+            let place = if is_next {
+                Err(sorted.len())
+            } else {
+                sorted.binary_search_by(|(have, _)| have.cmp(&name))
+            };
+            match place {
+                Ok(at) => sorted[at].1 = amount,
+                Err(at) => sorted.insert(at, (name, amount)),
+            }
         }
-        map
+        Self {
+            entries: sorted.into(),
+        }
     }
 }
 

@@ -10,7 +10,9 @@ mod reading;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use bytes::Bytes;
 use gangs::gang_request;
+use prost::{DecodeError, Message as _};
 use reading::Reading;
 
 use super::ray_state::{RayNode, RayNodeStatus, RayState};
@@ -18,31 +20,53 @@ use crate::model::{
     AntiAffinity, ClusterConstraint, LabelConstraint, LabelOperator, LabelSelector, NodeId,
     Problem, Quantity, ResourceDemand, ResourceMap, ResourceName, ResourceRequest, Timestamp,
 };
+use crate::wire::gcs::parts::{StateParts, StateReplyParts};
 use crate::wire::gcs::ray::rpc;
 use crate::wire::gcs::ray::rpc::autoscaler as wire;
 
 /// The total by which Ray marks its head.
 const HEAD_RESOURCE: &str = "node:__internal_head__";
 
-/// Returns what a reply of `GetClusterResourceState` says.
+/// Returns what an encoded reply of `GetClusterResourceState` says; `None` when there is no state in it.
+///
+/// # Errors
+///
+/// The reply, or a part of it, is not in Ray's format.
+pub fn encoded_state(
+    reply: Bytes,
+    received_at: Timestamp,
+) -> Result<Option<RayState>, DecodeError> {
+    let state = StateReplyParts::decode(reply)?.cluster_resource_state;
+    state.map(|state| of_parts(state, received_at)).transpose()
+}
+
+/// Returns what a reply of `GetClusterResourceState` says that has been decoded for another purpose.
+///
+/// It is read again as it came: there is one way to read a reply.
 #[must_use]
-pub fn ray_state(reply: wire::ClusterResourceState, received_at: Timestamp) -> RayState {
+pub fn ray_state(reply: &wire::ClusterResourceState, received_at: Timestamp) -> RayState {
+    let parts = StateParts::decode(Bytes::from(reply.encode_to_vec()));
+    // What was just encoded is in Ray's format.
+    let state = parts.and_then(|parts| of_parts(parts, received_at));
+    state.unwrap_or_default()
+}
+
+fn of_parts(reply: StateParts, received_at: Timestamp) -> Result<RayState, DecodeError> {
     let mut reading = Reading::default();
-    let nodes = reply
-        .node_states
-        .into_iter()
-        .filter_map(|node| ray_node(node, &mut reading))
-        .collect();
+    let mut nodes = Vec::with_capacity(reply.node_states.len());
+    for node in reply.node_states {
+        nodes.extend(ray_node(wire::NodeState::decode(node)?, &mut reading));
+    }
     let pending = reply.pending_resource_requests.iter();
     let demands = pending
         .filter_map(|demand| counted(demand, &mut reading))
         .collect();
-    let gangs = reply.pending_gang_resource_requests.into_iter();
-    let gangs = gangs
-        .filter_map(|gang| gang_request(gang, &mut reading))
-        .collect();
+    let mut gangs = Vec::with_capacity(reply.pending_gang_resource_requests.len());
+    for gang in reply.pending_gang_resource_requests {
+        gangs.extend(gang_request(gang, &mut reading)?);
+    }
     let constraint = constraint(&reply.cluster_resource_constraints, &mut reading);
-    RayState {
+    Ok(RayState {
         drivers: None,
         received_at,
         state_version: reply.cluster_resource_state_version,
@@ -52,7 +76,7 @@ pub fn ray_state(reply: wire::ClusterResourceState, received_at: Timestamp) -> R
         gangs,
         constraint,
         problems: reading.problems,
-    }
+    })
 }
 
 /// Returns the `request_resources` of a cluster with `RAY_enable_autoscaler_v2=0`.
@@ -156,7 +180,7 @@ fn ray_node(node: wire::NodeState, reading: &mut Reading) -> Option<RayNode> {
         is_head: node.total_resources.contains_key(HEAD_RESOURCE),
         total: total.unwrap_or_default(),
         available: available.unwrap_or_default(),
-        labels,
+        labels: labels.into(),
         idle_ms: if status == RayNodeStatus::Idle {
             idle_ms
         } else {
@@ -288,8 +312,7 @@ fn amounts(
     place: &dyn fmt::Display,
     reading: &mut Reading,
 ) -> Option<ResourceMap> {
-    let mut map = ResourceMap::new();
-    for (name, value) in wire {
+    let amounts = wire.iter().map(|(name, value)| {
         let Some(amount) = Quantity::from_f64(*value) else {
             reading.add(
                 "bad_amount",
@@ -297,9 +320,9 @@ fn amounts(
             );
             return None;
         };
-        map.set(reading.name(name), amount);
-    }
-    Some(map)
+        Some((reading.name(name), amount))
+    });
+    amounts.collect()
 }
 
 #[cfg(test)]
@@ -371,7 +394,7 @@ mod tests {
             ],
             ..Default::default()
         };
-        let state = ray_state(reply, Timestamp::from_ms(7));
+        let state = ray_state(&reply, Timestamp::from_ms(7));
         let statuses: Vec<RayNodeStatus> = state.nodes.iter().map(|node| node.status).collect();
         assert_eq!(
             statuses,
@@ -419,7 +442,7 @@ mod tests {
                 pending_gang_resource_requests: gangs,
                 ..Default::default()
             };
-            let state = ray_state(reply, Timestamp::default());
+            let state = ray_state(&reply, Timestamp::default());
             assert_eq!(state.gangs[0].bundles.len(), count, "{strategy}");
             assert_eq!(state.gangs[0].bundle_count, 2);
             if strategy == "STRICT_PACK" {

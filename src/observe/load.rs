@@ -122,7 +122,7 @@ mod tests {
 
     use super::{KnownLoad, RayletLoad, join_load};
     use crate::model::{
-        NodeId, Quantity, ResourceDemand, ResourceMap, ResourceName, ResourceRequest,
+        Labels, NodeId, Quantity, ResourceDemand, ResourceMap, ResourceName, ResourceRequest,
     };
     use crate::observe::ray_state::{RayNode, RayNodeStatus, RayState};
 
@@ -151,7 +151,7 @@ mod tests {
             is_head: n == 1,
             total: ResourceMap::new(),
             available: ResourceMap::new(),
-            labels: BTreeMap::new(),
+            labels: Labels::new(),
             idle_ms: 0,
         };
         RayState {

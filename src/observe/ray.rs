@@ -19,7 +19,6 @@ use super::termination::drivers;
 use crate::clock::{Clock, Limiter};
 use crate::model::{ClusterConstraint, Drivers, NodeId, Problem, ResourceDemand, Timestamp};
 use crate::wire::gcs::ray::rpc;
-use crate::wire::gcs::ray::rpc::autoscaler;
 use crate::wire::gcs::{GcsClient, GcsError, RayletClient};
 
 /// Holds what the last rounds brought.
@@ -151,7 +150,8 @@ impl RaySource {
             .raylets
             .map(|raylets| self.raylets.choose(&self.members, raylets));
         let state = async {
-            let reply = self.gcs.get_cluster_resource_state().await;
+            let read = |bytes| convert::encoded_state(bytes, Timestamp::default());
+            let reply = self.gcs.read_cluster_resource_state(read).await;
             (reply, self.clock.precise_ms() - asked_at_ms)
         };
         let wants_parts = chosen.as_ref().is_some_and(|chosen| chosen.is_partial);
@@ -175,7 +175,8 @@ impl RaySource {
         )]
         self.pace.replied((took_ms * 1000.0) as u64);
         let received_at = self.clock.now();
-        let mut state = convert::ray_state(state_of(reply?)?, received_at);
+        let mut state = said_by(reply?)?;
+        state.received_at = received_at;
         state.drivers = self.drivers;
         match constraint? {
             Ok(Some(constraint)) => state.constraint = Some(constraint),
@@ -286,10 +287,8 @@ impl RaySource {
 ///
 /// A reply without one says nothing; to take it for an empty cluster would be to take every node
 /// for gone.
-fn state_of(
-    reply: autoscaler::GetClusterResourceStateReply,
-) -> Result<autoscaler::ClusterResourceState, GcsError> {
-    reply.cluster_resource_state.ok_or(GcsError::Malformed {
+fn said_by(reply: Option<RayState>) -> Result<RayState, GcsError> {
+    reply.ok_or(GcsError::Malformed {
         method: "GetClusterResourceState",
         encoded_len: 0,
         source: None,

@@ -4,10 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{AntiAffinity, ClusterSnapshot, ResourceDemand, ResourceName};
 
-/// Label with a value of its own on every node.
-const NODE_ID_LABEL: &str = "ray.io/node-id";
-/// Start of the labels that Ray gives to nodes with bundles of a placement group.
-const PLACEMENT_GROUP_LABEL: &str = "_PG_";
 /// Every node has one of these, whatever its name; Ray uses them to bind tasks to one node.
 pub(super) const IMPLICIT_PREFIX: &str = "node:__internal_implicit_resource_";
 
@@ -121,10 +117,9 @@ impl Asked {
             .filter(|name| name.as_str().starts_with(IMPLICIT_PREFIX))
     }
 
-    /// Returns whether a label must be remembered of a node.
+    /// Returns whether a label must be remembered of a node; what nobody asks for only keeps equal nodes apart.
     pub(super) fn keeps_label(&self, name: &str) -> bool {
-        let tells_apart = name == NODE_ID_LABEL || name.starts_with(PLACEMENT_GROUP_LABEL);
-        !tells_apart || self.labels.contains(name)
+        self.labels.contains(name)
     }
 
     /// Returns whether a label outlives the list of requests that it stands in.

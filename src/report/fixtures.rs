@@ -66,7 +66,7 @@ pub(super) fn node(name: &str, group: &str, status: NodeStatus) -> Node {
             ResourceMap::new()
         },
         available: ResourceMap::new(),
-        labels: std::collections::BTreeMap::new(),
+        labels: crate::model::Labels::new(),
         idle_since: None,
         created_at: Some(Timestamp::default()),
         waiting_reason: String::new(),

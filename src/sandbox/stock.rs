@@ -77,7 +77,7 @@ impl StockAutoscaler {
             .filter_map(|pod| PodFacts::from_value(pod).ok())
             .collect();
         let snapshot = join(&JoinInput {
-            ray: &convert::ray_state(state.cluster_resource_state?, now),
+            ray: &convert::ray_state(&state.cluster_resource_state?, now),
             raycluster: &raycluster,
             pods: &pods.iter().collect::<Vec<_>>(),
             completeness: Completeness {

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use prost::Message as _;
+use prost::bytes::Bytes;
 use rayscaler::engine::invariants::{Again, check_again, check_of};
 use rayscaler::engine::{Engine, EngineSettings};
 use rayscaler::model::{
     ClusterSnapshot, Completeness, History, Input, RemovalCause, ScaleDecision, Timestamp,
 };
-use rayscaler::observe::convert::ray_state;
+use rayscaler::observe::convert::{encoded_state, ray_state};
 use rayscaler::observe::join::{JoinInput, join};
 use rayscaler::policy::PolicyContext;
 use rayscaler::wire::gcs::ray::rpc::autoscaler::{
@@ -68,11 +69,22 @@ impl World {
 
     /// Decides on a reply and checks the decision; returns what tells it from others, `None` for what is no reply.
     pub(crate) fn run(&self, bytes: &[u8], effort: Effort) -> Result<Option<u64>, String> {
-        match GetClusterResourceStateReply::decode(bytes) {
-            Ok(reply) => {
-                let state = reply.cluster_resource_state.unwrap_or_default();
-                self.run_on(&state, effort).map(Some)
-            }
+        let whole = GetClusterResourceStateReply::decode(bytes);
+        let whole = whole.map(|reply| reply.cluster_resource_state);
+        let parts = encoded_state(Bytes::copy_from_slice(bytes), NOW);
+        let is_same = match (&whole, &parts) {
+            (Ok(whole), Ok(parts)) => whole.is_some() == parts.is_some(),
+            (whole, parts) => whole.is_err() && parts.is_err(),
+        };
+        if !is_same {
+            return Err(format!(
+                "read as one it is {:?}, and in parts {:?}",
+                whole.err(),
+                parts.err()
+            ));
+        }
+        match whole {
+            Ok(state) => self.run_on(&state.unwrap_or_default(), effort).map(Some),
             Err(_) => Ok(None),
         }
     }
@@ -83,7 +95,7 @@ impl World {
         state: &ClusterResourceState,
         effort: Effort,
     ) -> Result<u64, String> {
-        let ray = ray_state(state.clone(), NOW);
+        let ray = ray_state(state, NOW);
         let snapshot = join(&JoinInput {
             ray: &ray,
             raycluster: &self.raycluster,

@@ -1,10 +1,9 @@
 //! The cluster and the decision that the scenario is made of.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rayscaler::model::{
-    ClusterSnapshot, Completeness, GroupDecision, Hold, KeptIdle, Node, NodeId, NodeKind,
+    ClusterSnapshot, Completeness, GroupDecision, Hold, KeptIdle, Labels, Node, NodeId, NodeKind,
     NodeStatus, NodeTemplate, Problem, Quantity, Reason, RemovalCause, ReplicaBounds,
     ReplicaRemoval, ResourceMap, ResourceName, ScaleDecision, SkippedGroup, Timestamp, Unserved,
     WorkerGroup,
@@ -82,7 +81,7 @@ pub(super) fn node(name: &str, status: NodeStatus) -> Node {
             ResourceMap::new()
         },
         available: ResourceMap::new(),
-        labels: BTreeMap::new(),
+        labels: Labels::new(),
         idle_since: None,
         created_at: Some(at(0)),
         waiting_reason: "Unschedulable".to_owned(),

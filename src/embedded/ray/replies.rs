@@ -85,7 +85,7 @@ impl Cluster {
             status: status.into(),
             idle_duration_ms: i64::try_from(idle_ms).unwrap_or(i64::MAX),
             node_activity: report.activity.clone(),
-            labels: record.labels.clone(),
+            labels: BTreeMap::clone(&record.labels),
             ..state
         }
     }

@@ -1,61 +1,95 @@
 //! Placement groups as Ray sends them: where the bundles stand, and which of them are one.
 
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use prost::{DecodeError, Message as _};
+
 use super::{Reading, in_order, request};
 use crate::model::{GangRequest, PlacementStrategy, ResourceDemand, ResourceRequest};
+use crate::wire::gcs::parts::GangParts;
 use crate::wire::gcs::ray::rpc::autoscaler as wire;
 
+/// A bundle, and how many of the kind stand in a row.
+type Run = (wire::ResourceRequest, usize);
+
 pub(super) fn gang_request(
-    gang: wire::GangResourceRequest,
+    gang: GangParts,
+    reading: &mut Reading,
+) -> Result<Option<GangRequest>, DecodeError> {
+    let requests = runs(&gang.requests)?;
+    let mut lists = Vec::with_capacity(gang.bundle_selectors.len());
+    for selector in &gang.bundle_selectors {
+        // Without selectors the lists are the same.
+        lists.push(if selector.resource_requests == gang.requests {
+            Cow::Borrowed(requests.as_slice())
+        } else {
+            Cow::Owned(runs(&selector.resource_requests)?)
+        });
+    }
+    Ok(read_gang(gang.details, (&requests, &lists), reading))
+}
+
+fn read_gang(
+    details: String,
+    (requests, lists): (&[Run], &[Cow<'_, [Run]>]),
     reading: &mut Reading,
 ) -> Option<GangRequest> {
-    let wire_bundles = match gang.bundle_selectors.first() {
-        Some(first) if !first.resource_requests.is_empty() => &first.resource_requests,
-        _ => &gang.requests,
+    let wire_bundles = match lists.first() {
+        Some(first) if !first.is_empty() => first,
+        _ => requests,
     };
     if wire_bundles.is_empty() {
         return None;
     }
-    let Some(strategy) = strategy_of(&gang.details) else {
+    let Some(strategy) = strategy_of(&details) else {
         let detail = format!(
             "pending_gang_resource_requests: details `{}`; expected <id>:<STRATEGY>|<STATE>",
-            gang.details
+            details
         );
         reading.add("bad_gang_details", detail);
         return None;
     };
     let bundles = counted_bundles(wire_bundles, strategy, reading)?;
     // One that cannot be read is no choice; the others are.
-    let others = gang.bundle_selectors.iter().skip(1);
-    let fallbacks = others.filter(|other| !other.resource_requests.is_empty());
-    let fallbacks = fallbacks
-        .filter_map(|other| counted_bundles(&other.resource_requests, strategy, reading))
+    let others = lists.iter().skip(1).filter(|other| !other.is_empty());
+    let fallbacks = others
+        .filter_map(|other| counted_bundles(other, strategy, reading))
         .collect();
-    let constraints: usize = gang
-        .requests
+    let constraints = requests
         .iter()
-        .map(|bundle| bundle.placement_constraints.len())
-        .sum();
+        .map(|(bundle, count)| bundle.placement_constraints.len() * count);
+    let constraints: usize = constraints.sum();
+    let bundles_sent: usize = requests.iter().map(|(_, count)| count).sum();
     Some(GangRequest {
-        details: gang.details,
+        details,
         strategy,
         bundles,
         fallbacks,
         constraint_count: u64::try_from(constraints).unwrap_or(u64::MAX),
-        bundle_count: u64::try_from(gang.requests.len()).unwrap_or(u64::MAX),
+        bundle_count: u64::try_from(bundles_sent).unwrap_or(u64::MAX),
     })
+}
+
+/// Reads a list of bundles; neighbours of equal bytes are read once.
+fn runs(encoded: &[Bytes]) -> Result<Vec<Run>, DecodeError> {
+    let runs = encoded.chunk_by(|one, next| one == next);
+    let read = |run: &[Bytes]| {
+        let first = run.first().cloned().unwrap_or_default();
+        Ok((wire::ResourceRequest::decode(first)?, run.len()))
+    };
+    runs.map(read).collect()
 }
 
 /// Returns the bundles of one list, equal neighbours counted.
 fn counted_bundles(
-    wire: &[wire::ResourceRequest],
+    wire: &[Run],
     strategy: PlacementStrategy,
     reading: &mut Reading,
 ) -> Option<Vec<ResourceDemand>> {
-    // Equal neighbours are read once.
-    let runs = wire.chunk_by(|one, next| one == next);
-    let bundles = runs.map(|run| {
-        let count = u64::try_from(run.len()).unwrap_or(u64::MAX);
-        let request = request(run.first()?, reading)?;
+    let bundles = wire.iter().map(|(wire_request, count)| {
+        let count = u64::try_from(*count).unwrap_or(u64::MAX);
+        let request = request(wire_request, reading)?;
         Some(ResourceDemand { request, count })
     });
     let bundles: Option<Vec<ResourceDemand>> = bundles.collect();
@@ -101,8 +135,9 @@ fn summed(bundles: Vec<ResourceDemand>) -> Vec<ResourceDemand> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Reading, gang_request, wire};
-    use crate::model::ResourceDemand;
+    use super::wire;
+    use crate::model::{ResourceDemand, Timestamp};
+    use crate::observe::convert::ray_state;
     use std::collections::BTreeMap;
 
     fn list(cpus: f64) -> wire::BundleSelector {
@@ -130,11 +165,15 @@ mod tests {
             requests: list(1.0).resource_requests,
             bundle_selectors: vec![list(1.0), list(f64::NAN), list(2.0), list(3.0)],
         };
-        let mut reading = Reading::default();
-        let read = gang_request(gang, &mut reading).expect("a placement group");
+        let reply = wire::ClusterResourceState {
+            pending_gang_resource_requests: vec![gang],
+            ..Default::default()
+        };
+        let state = ray_state(&reply, Timestamp::default());
+        let read = state.gangs.first().expect("a placement group");
         assert_eq!(text(&read.bundles), "2 x {CPU: 1}");
         let fallbacks: Vec<String> = read.fallbacks.iter().map(|list| text(list)).collect();
         assert_eq!(fallbacks, ["2 x {CPU: 2}", "2 x {CPU: 3}"]);
-        assert_eq!(reading.problems.len(), 1);
+        assert_eq!(state.problems.len(), 1);
     }
 }

@@ -15,6 +15,8 @@ const OF_ONE_NODE: &str = "node:";
 pub(super) struct Reading {
     pub(super) problems: Vec<Problem>,
     names: BTreeSet<ResourceName>,
+    /// The last name that belongs to one node: it stands among the totals and among what is available.
+    own: Option<ResourceName>,
 }
 
 impl Reading {
@@ -29,13 +31,17 @@ impl Reading {
 
     /// Returns a name, the one that is known if there is one.
     pub(super) fn name(&mut self, text: &str) -> ResourceName {
+        if text.starts_with(OF_ONE_NODE) {
+            let known = self.own.take().filter(|own| own.as_str() == text);
+            let own = known.unwrap_or_else(|| ResourceName::from(text));
+            self.own = Some(own.clone());
+            return own;
+        }
         if let Some(known) = self.names.get(text) {
             return known.clone();
         }
         let name = ResourceName::from(text);
-        if !text.starts_with(OF_ONE_NODE) {
-            self.names.insert(name.clone());
-        }
+        self.names.insert(name.clone());
         name
     }
 }

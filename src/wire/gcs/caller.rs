@@ -4,8 +4,8 @@ use super::error::{CallFacts, GcsError};
 use super::kept_channel::KeptChannel;
 use super::method::{Reply, Request};
 use super::token::{AuthSettings, TokenKeeper};
-use prost::Message;
 use prost::bytes::{Buf, Bytes};
+use prost::{DecodeError, Message};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -42,11 +42,7 @@ impl<R: Reply> EncodedReply<R> {
     /// Errors: `Malformed`, and `Rejected` when the reply itself says so.
     pub fn decode(&self) -> Result<R, GcsError> {
         let method = self.method;
-        let reply = R::decode(self.bytes.clone()).map_err(|source| GcsError::Malformed {
-            method,
-            encoded_len: self.bytes.len(),
-            source: Some(source),
-        })?;
+        let reply = self.read(R::decode)?;
         match reply.gcs_status().filter(|status| status.code != 0) {
             None => Ok(reply),
             Some(status) => Err(GcsError::Rejected {
@@ -56,6 +52,20 @@ impl<R: Reply> EncodedReply<R> {
                 details: status.message.clone(),
             }),
         }
+    }
+
+    /// Reads the reply in another way.
+    ///
+    /// Errors: `Malformed`.
+    pub(super) fn read<T>(
+        &self,
+        read: impl FnOnce(Bytes) -> Result<T, DecodeError>,
+    ) -> Result<T, GcsError> {
+        read(self.bytes.clone()).map_err(|source| GcsError::Malformed {
+            method: self.method,
+            encoded_len: self.bytes.len(),
+            source: Some(source),
+        })
     }
 }
 
@@ -104,6 +114,17 @@ impl Caller {
     ) -> Result<R::Reply, GcsError> {
         let encoded = self.send(channel, request, cluster_id).await;
         self.observed(R::method(), encoded.and_then(|encoded| encoded.decode()))
+    }
+
+    /// Sends `request` and reads the answer as the caller does.
+    pub(super) async fn call_read<R: Request, T>(
+        &self,
+        channel: &KeptChannel,
+        (request, read): (R, impl FnOnce(Bytes) -> Result<T, DecodeError>),
+        cluster_id: Option<ClusterId>,
+    ) -> Result<T, GcsError> {
+        let encoded = self.send(channel, request, cluster_id).await;
+        self.observed(R::method(), encoded.and_then(|encoded| encoded.read(read)))
     }
 
     /// Sends `request` and hands out the answer as it came.

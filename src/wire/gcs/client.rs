@@ -7,6 +7,8 @@ use super::method::Request;
 use super::ray::rpc::{self, autoscaler};
 use super::settings::GcsSettings;
 use super::token::AuthSettings;
+use prost::DecodeError;
+use prost::bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -92,6 +94,18 @@ impl GcsClient {
         &self,
     ) -> Result<autoscaler::GetClusterResourceStateReply, GcsError> {
         self.call(autoscaler::GetClusterResourceStateRequest::default())
+            .await
+    }
+
+    /// Asks for all nodes and all demand, and reads the reply as `read` does.
+    pub async fn read_cluster_resource_state<T>(
+        &self,
+        read: impl FnOnce(Bytes) -> Result<T, DecodeError>,
+    ) -> Result<T, GcsError> {
+        let id = self.cluster_id_to_send().await?;
+        let request = autoscaler::GetClusterResourceStateRequest::default();
+        self.caller
+            .call_read(&self.channel, (request, read), Some(id))
             .await
     }
 

@@ -22,6 +22,7 @@ mod file_version;
 mod generated;
 mod kept_channel;
 mod method;
+pub mod parts;
 mod raylet;
 mod settings;
 mod tls;
