@@ -9,7 +9,7 @@ NAME := rayscaler-$(VERSION)-$(shell uname -m)-linux
 ROOTFS ?= $(TARGET)/rootfs
 RELEASE ?= $(TARGET)/release-files
 
-.PHONY: sandbox simulate test matrix tools lint core doc ci build rootfs release deny advisories cargo-deny figures fuzz parity side-by-side
+.PHONY: sandbox simulate test matrix tools lint core doc ci build rootfs release deny advisories cargo-deny figures thousand fuzz parity side-by-side
 
 # A minute of a busy cluster, without Kubernetes or Ray: `make sandbox ARGS="--speed 5"`.
 sandbox:
@@ -94,6 +94,10 @@ cargo-deny:
 # Measures the program as it goes into the image; the measuring itself needs no optimisation.
 figures: tools build
 	RAYSCALER_TEST_SIDECAR=$(abspath $(PROGRAM)) $(CARGO) bench --profile dev --bench reaction
+
+# Measures a cluster that grows to a thousand workers and shrinks again; the operator is KubeRay's where it is named.
+thousand: tools build
+	RAYSCALER_TEST_SIDECAR=$(abspath $(PROGRAM)) $(CARGO) bench --profile dev --bench thousand
 
 # RUNS changed replies of the GCS, from SEED on, THREADS at a time.
 RUNS ?= 1000000

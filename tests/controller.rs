@@ -13,7 +13,7 @@ use core::builders::{Cluster, NOW, group};
 use loop_world::{World, done, failed, refused, seen, waiting};
 use rayscaler::config::Config;
 use rayscaler::engine::{ChainEntry, Engine};
-use rayscaler::model::{Departure, DepartureKind, NodeId};
+use rayscaler::model::{Departure, DepartureKind, NodeId, NodeStatus};
 use rayscaler::observe::Observed;
 use rayscaler::policy::{Plan, Policy, PolicyContext, PolicyEntry, Registry, Stage};
 use rayscaler::runtime::controller::ControllerSettings;
@@ -355,4 +355,17 @@ async fn a_lost_head_is_succeeded_with_a_word_though_nothing_is_to_be_scaled() {
     let before = world.times_of("act").len();
     world.until(20_000).await;
     assert_eq!(world.times_of("act").len(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_takes_too_long_makes_the_view_doubtful() {
+    let mut cluster = waiting(0).busy("cpu", "w1");
+    cluster.group_mut("cpu").workers_to_delete = vec!["w1".into()];
+    cluster.node_mut("w1").status = NodeStatus::Terminating;
+    let world = World::start(Vec::new());
+    world.tell(seen(cluster));
+    world.until(34_000).await;
+    assert!(world.times_of("doubt").is_empty());
+    world.until(41_000).await;
+    assert!(!world.times_of("doubt").is_empty());
 }

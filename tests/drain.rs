@@ -281,26 +281,37 @@ async fn what_is_not_known_to_be_alive_is_not_drained() {
     let snapshot = world.snapshot(vec![node(&worker, "w", 0)]);
     let drained = world.drainer.drain(&snapshot, &stopped).await;
     assert_eq!(codes(&drained.refused), [("w", "not_stopped")]);
-    let mut gone = node(&worker, "w", 0);
-    gone.status = NodeStatus::Stopped;
-    let drained = world
-        .drainer
-        .drain(&world.snapshot(vec![gone]), &stopped)
-        .await;
-    assert_eq!(drained.may_go, names(&["w"]));
-    assert!(drained.accepted.is_empty());
-    // There is nobody to ask before a raylet has registered, and after that it must be asked.
-    for cause in [RemovalCause::Withdrawn, RemovalCause::Stuck] {
-        let decision = removal("w", &["w"], cause);
-        let snapshot = world.snapshot(vec![node(&worker, "w", 0)]);
+    // There is nobody to ask before a raylet has registered, and after that it must be asked; what a
+    // decision was made from may be older than that.
+    let cases = [
+        (RemovalCause::Stopped, NodeStatus::Stopped, "not_stopped"),
+        (
+            RemovalCause::Withdrawn,
+            NodeStatus::Starting,
+            "has_registered",
+        ),
+        (RemovalCause::Stuck, NodeStatus::Starting, "has_registered"),
+    ];
+    for (cause, without, code) in cases {
+        for status in [NodeStatus::Running, without] {
+            let mut host = node(&worker, "w", 0);
+            host.status = status;
+            let snapshot = world.snapshot(vec![host]);
+            let decision = removal("w", &["w"], cause);
+            let drained = world.drainer.drain(&snapshot, &decision).await;
+            assert_eq!(
+                codes(&drained.refused),
+                [("w", code)],
+                "{cause:?} {status:?}"
+            );
+            assert!(drained.may_go.is_empty());
+        }
+        let mut host = node(&worker, "never", 0);
+        (host.status, host.node_id) = (without, None);
+        let snapshot = world.snapshot(vec![host]);
+        let decision = removal("never", &["never"], cause);
         let drained = world.drainer.drain(&snapshot, &decision).await;
-        assert_eq!(codes(&drained.refused), [("w", "has_registered")]);
-        assert!(drained.may_go.is_empty());
-        let mut starting = node(&worker, "w", 0);
-        starting.status = NodeStatus::Starting;
-        let snapshot = world.snapshot(vec![starting]);
-        let drained = world.drainer.drain(&snapshot, &decision).await;
-        assert_eq!(drained.may_go, names(&["w"]));
+        assert_eq!(drained.may_go, names(&["never"]));
         assert!(drained.accepted.is_empty());
     }
     let status = world.wire_status(&worker).await;

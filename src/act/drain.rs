@@ -3,7 +3,8 @@
 //! The order is what keeps work alive: every raylet of the replica is asked whether it is idle now
 //! (an answer 5 ms old, where the GCS's may be seconds old), then the GCS drains them with the one
 //! reason a raylet may refuse. Only a replica whose hosts have all accepted is named. An accepted drain
-//! cannot be taken back, so hosts are drained one after the other and the first refusal ends it.
+//! cannot be taken back, so hosts are drained one after the other and the first refusal ends it. Where there is no
+//! raylet to ask, the GCS is asked whether one has joined meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::model::{
     Timestamp,
 };
 use crate::wire::gcs::ray::rpc::autoscaler::{DrainNodeReason, DrainNodeReply, DrainNodeRequest};
+use crate::wire::gcs::ray::rpc::gcs_node_info::GcsNodeState;
 use crate::wire::gcs::{GcsClient, GcsError, RayletClient};
 
 /// Replicas that are drained at the same time; the GCS forwards each drain to its raylet.
@@ -107,8 +109,14 @@ impl Drainer {
 
     /// Drains everything that `decision` removes.
     pub async fn drain(&self, snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> Drained {
-        let removals = decision.groups.iter().flat_map(|group| &group.remove);
-        let drains = removals.map(|removal| self.drain_replica(snapshot, removal));
+        let removals = || decision.groups.iter().flat_map(|group| &group.remove);
+        let members = if removals().any(|removal| goes_unasked(removal.cause)) {
+            self.members().await
+        } else {
+            None
+        };
+        let members = members.as_ref();
+        let drains = removals().map(|removal| self.drain_replica(snapshot, removal, members));
         let mut all = Drained::default();
         let mut drains = stream::iter(drains).buffer_unordered(AT_ONCE);
         while let Some(one) = drains.next().await {
@@ -122,7 +130,26 @@ impl Drainer {
         all
     }
 
-    async fn drain_replica(&self, snapshot: &ClusterSnapshot, removal: &ReplicaRemoval) -> Drained {
+    /// Returns the pods whose raylets the GCS counts as alive, as of now; `None` where it does not answer.
+    ///
+    /// The state behind a decision may be seconds old, and a raylet that has joined since may have work.
+    async fn members(&self) -> Option<BTreeSet<PodName>> {
+        let reply = self.gcs.get_all_node_info().await.ok()?;
+        let alive = reply.node_info_list.into_iter();
+        let alive = alive.filter(|info| info.state() == GcsNodeState::Alive);
+        Some(
+            alive
+                .map(|info| PodName::from(info.instance_id.as_str()))
+                .collect(),
+        )
+    }
+
+    async fn drain_replica(
+        &self,
+        snapshot: &ClusterSnapshot,
+        removal: &ReplicaRemoval,
+        members: Option<&BTreeSet<PodName>>,
+    ) -> Drained {
         let hosts: Vec<&Node> = removal
             .pods
             .iter()
@@ -146,14 +173,14 @@ impl Drainer {
                     .find(|host| host.status != NodeStatus::Starting);
                 match registered {
                     Some(host) => refused(&host.name, "has_registered", String::new()),
-                    None => permitted(removal),
+                    None => unregistered(removal, "has_registered", members),
                 }
             }
             RemovalCause::Stopped => {
                 let running = hosts.iter().find(|host| host.status == NodeStatus::Running);
                 match running {
                     Some(host) => refused(&host.name, "not_stopped", String::new()),
-                    None => permitted(removal),
+                    None => unregistered(removal, "not_stopped", members),
                 }
             }
         }
@@ -344,6 +371,29 @@ fn is_drainable(host: &Node) -> bool {
         NodeStatus::Running => host.node_id.is_some(),
         NodeStatus::Draining | NodeStatus::Stopped => true,
         _ => false,
+    }
+}
+
+/// Returns whether a raylet of such a replica is not asked, since there should be none.
+fn goes_unasked(cause: RemovalCause) -> bool {
+    matches!(
+        cause,
+        RemovalCause::Withdrawn | RemovalCause::Stuck | RemovalCause::Stopped
+    )
+}
+
+/// Permits a removal unless one of its pods has a raylet that lives, or nobody says that none has.
+fn unregistered(
+    removal: &ReplicaRemoval,
+    code: &'static str,
+    members: Option<&BTreeSet<PodName>>,
+) -> Drained {
+    let Some(members) = members else {
+        return unanswered(&removal.pods);
+    };
+    match removal.pods.iter().find(|pod| members.contains(*pod)) {
+        Some(pod) => refused(pod, code, "its raylet has joined meanwhile".to_owned()),
+        None => permitted(removal),
     }
 }
 

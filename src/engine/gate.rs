@@ -7,6 +7,8 @@
 //! | `no-scale-down` | a source is stale, the GCS has not been read, or no head runs | growth, if the GCS is fresh |
 //! | `frozen` | pods or RayCluster were never read, are older than the longer limit, or there is nothing to scale | nothing |
 //!
+//! The config is no such source: the last good one is whole and stays in force, and its age is shown.
+//!
 //! It is worked out anew each time, so that it is left as soon as its cause is gone.
 
 use crate::model::{Hold, ScalingMode, Timestamp};

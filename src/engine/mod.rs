@@ -31,6 +31,7 @@ pub use apply::apply;
 pub use deviations::{Against, DEVIATIONS, Deviation};
 pub use profile::Profile;
 pub use settings::EngineSettings;
+pub use traps::is_doubtful;
 pub use weak_points::{WEAK_POINTS, WeakPoint};
 
 /// Names one policy of the chain, and its settings.

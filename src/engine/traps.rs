@@ -14,6 +14,13 @@ const LOCK_AFTER_MS: u64 = 35_000;
 /// The longest that a working operator was seen to be busy with other clusters is some seconds.
 const SILENT_AFTER_MS: u64 = 30_000;
 
+/// Returns whether a hold says that the operator does not do what it was asked for: either it does not, or
+/// what is seen of its work is not true.
+#[must_use]
+pub fn is_doubtful(hold: &Hold) -> bool {
+    matches!(hold.code.as_str(), "group_locked" | "operator_silent")
+}
+
 /// Names what holds the operator up, and asks to be asked again when a wait becomes too long.
 pub(super) fn name_traps(ctx: PolicyContext<'_>, plan: &mut Plan) {
     let locked = name_locks(ctx, plan);

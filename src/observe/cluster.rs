@@ -178,6 +178,11 @@ impl ClusterWatch {
         &self.pods
     }
 
+    /// Has all pods listed anew, at most once a minute; returns whether they will be.
+    pub fn doubt_pods(&mut self) -> bool {
+        self.pods.doubt()
+    }
+
     /// Returns the RayCluster as it was last known.
     #[must_use]
     pub const fn raycluster(&self) -> &RayClusterFollow {

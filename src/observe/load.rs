@@ -45,12 +45,22 @@ pub fn join_load(state: &mut RayState, known: &KnownLoad) {
     if known.fresh.is_empty() {
         return;
     }
-    let alive: Vec<NodeId> = state
-        .nodes
-        .iter()
-        .filter(|node| node.status.is_alive())
-        .map(|node| node.node_id)
-        .collect();
+    state.demands = demands_of(&state.nodes, &state.demands, known);
+    for node in &mut state.nodes {
+        if let Some(load) = known.fresh.get(&node.node_id) {
+            refresh(node, load);
+        }
+    }
+}
+
+/// Returns the freshest demand that is known, where the GCS told of `told`.
+pub(super) fn demands_of(
+    nodes: &[RayNode],
+    told: &[ResourceDemand],
+    known: &KnownLoad,
+) -> Vec<ResourceDemand> {
+    let alive = nodes.iter().filter(|node| node.status.is_alive());
+    let alive: Vec<NodeId> = alive.map(|node| node.node_id).collect();
     let everybody_answered = alive.iter().all(|id| known.fresh.contains_key(id));
     let fresh = || {
         alive
@@ -58,19 +68,28 @@ pub fn join_load(state: &mut RayState, known: &KnownLoad) {
             .filter_map(|id| known.fresh.get(id))
             .flat_map(|load| &load.demands)
     };
-    state.demands = match &known.by_node {
+    match &known.by_node {
         _ if everybody_answered => total(fresh()),
         Some(by_node) => {
             let silent = alive.iter().filter(|id| !known.fresh.contains_key(id));
             total(fresh().chain(silent.filter_map(|id| by_node.get(id)).flatten()))
         }
-        None => larger(&total(state.demands.iter()), &total(fresh())),
-    };
-    for node in &mut state.nodes {
-        if let Some(load) = known.fresh.get(&node.node_id) {
-            refresh(node, load);
-        }
+        None => larger(told, &total(fresh())),
     }
+}
+
+/// Returns what both looks have seen waiting.
+pub(super) fn agreed(first: &[ResourceDemand], second: &[ResourceDemand]) -> Vec<ResourceDemand> {
+    let counts = second.iter().map(|demand| (&demand.request, demand.count));
+    let counts: BTreeMap<&ResourceRequest, u64> = counts.collect();
+    let both = first.iter().filter_map(|demand| {
+        let count = counts.get(&demand.request)?;
+        Some(ResourceDemand {
+            request: demand.request.clone(),
+            count: demand.count.min(*count),
+        })
+    });
+    both.collect()
 }
 
 fn refresh(node: &mut RayNode, load: &RayletLoad) {
@@ -120,7 +139,7 @@ fn larger(a: &[ResourceDemand], b: &[ResourceDemand]) -> Vec<ResourceDemand> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{KnownLoad, RayletLoad, join_load};
+    use super::{KnownLoad, RayletLoad, agreed, join_load};
     use crate::model::{
         Labels, NodeId, Quantity, ResourceDemand, ResourceMap, ResourceName, ResourceRequest,
     };
@@ -221,6 +240,13 @@ mod tests {
         let mut state = state(vec![cpus(1, 7)]);
         join_load(&mut state, &KnownLoad::default());
         assert_eq!(state.demands, vec![cpus(1, 7)]);
+    }
+
+    #[test]
+    fn what_one_look_alone_has_seen_does_not_count() {
+        let first = [cpus(1, 5), cpus(2, 1), cpus(4, 2)];
+        let second = [cpus(1, 3), cpus(4, 7), cpus(8, 1)];
+        assert_eq!(agreed(&first, &second), vec![cpus(1, 3), cpus(4, 2)]);
     }
 
     #[test]

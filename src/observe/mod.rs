@@ -23,6 +23,7 @@ mod raycluster_pace;
 mod raylet_round;
 pub mod raylets;
 pub mod resizing;
+mod second_look;
 mod source_error;
 pub mod sources;
 pub mod termination;

@@ -31,6 +31,10 @@ const WATCH_GRACE_SECS: u64 = 10;
 /// A watch that ends sooner is a failure, however politely it ended.
 const WATCH_MIN_MS: u64 = 1_000;
 
+/// A list of everything is asked for no more often where the view is merely doubted: it is the dearest read
+/// that there is.
+const DOUBT_MS: u64 = 60_000;
+
 /// A page of pods with everything in them is about 1 MB of JSON.
 const PAGE_LIMIT: u32 = 100;
 
@@ -75,6 +79,7 @@ pub(super) struct ObjectWatch<T> {
     version: String,
     is_in_step: bool,
     known_at: Option<Timestamp>,
+    listed_at: Option<Timestamp>,
     pause: Option<Pin<Box<Sleep>>>,
     link: Link<T>,
 }
@@ -118,6 +123,7 @@ impl<T: Watched> ObjectWatch<T> {
             version: String::new(),
             is_in_step: false,
             known_at: None,
+            listed_at: None,
             pause: None,
             link: Link::Start,
         }
@@ -129,6 +135,24 @@ impl<T: Watched> ObjectWatch<T> {
             Link::Following(_) => Some(now),
             _ => self.known_at,
         }
+    }
+
+    /// Has everything listed anew, if the last list is old enough; returns whether it will be.
+    ///
+    /// For those who see that the world does not do what this view has it do: an event that was lost on its way
+    /// shows by nothing else, and would be missing for ever.
+    pub(super) fn doubt(&mut self) -> bool {
+        let now = (self.now)();
+        let is_fresh = |at: Timestamp| now.millis_since(at) < DOUBT_MS;
+        let is_listing = matches!(self.link, Link::Start | Link::Listing(_));
+        if is_listing || self.listed_at.is_none_or(is_fresh) {
+            return false;
+        }
+        self.settle();
+        // Whatever comes of it, the next is a minute away.
+        self.listed_at = Some(now);
+        self.link = Link::Start;
+        true
     }
 
     /// Waits for the next thing to tell; may be given up at any time without losing one.
@@ -185,6 +209,7 @@ impl<T: Watched> ObjectWatch<T> {
                 self.version = version;
                 self.is_in_step = true;
                 self.known_at = Some((self.now)());
+                self.listed_at = self.known_at;
                 self.link = Link::Listed;
                 Told::Listed(objects)
             }
@@ -213,6 +238,16 @@ impl<T: Watched> ObjectWatch<T> {
 
     fn on_event(&mut self, event: WatchEvent<T>) -> Option<Told<T>> {
         match event {
+            WatchEvent::Added(object)
+            | WatchEvent::Modified(object)
+            | WatchEvent::Deleted(object)
+                if is_older(object.version(), &self.version) =>
+            {
+                // A watch tells in order. One that does not has perhaps told of the end before the beginning.
+                self.settle();
+                self.list_anew();
+                None
+            }
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 object.version().clone_into(&mut self.version);
                 Some(Told::Applied(object))
@@ -243,17 +278,21 @@ impl<T: Watched> ObjectWatch<T> {
     fn on_refused(&mut self, error: CallError) -> Option<Told<T>> {
         self.settle();
         if error.failure() == Failure::Gone {
-            // The server has forgotten the changes since `version`: no loss of connection, but a server
-            // that says so each time must not be listed in a tight loop.
-            if self.relists > 0 {
-                self.pause_after_failure(None);
-            }
-            self.relists = self.relists.saturating_add(1);
-            self.link = Link::Start;
+            // The server has forgotten the changes since `version`: no loss of connection.
+            self.list_anew();
             return None;
         }
         self.link = Link::Listed;
         Some(self.lost("watch", error))
+    }
+
+    /// Begins again with a list; a server that makes us do so each time must not be listed in a tight loop.
+    fn list_anew(&mut self) {
+        if self.relists > 0 {
+            self.pause_after_failure(None);
+        }
+        self.relists = self.relists.saturating_add(1);
+        self.link = Link::Start;
     }
 
     /// Notes until when we were in step, forgets failures once a watch has lasted, and returns
@@ -286,6 +325,17 @@ impl<T: Watched> ObjectWatch<T> {
         self.failures = self.failures.saturating_add(1);
         let pause = pause_after(self.failures, self.seed).max(asked_for.unwrap_or_default());
         self.pause = Some(Box::pin(tokio::time::sleep(pause)));
+    }
+}
+
+/// Returns whether a version is older than another; versions that are no numbers cannot be compared.
+///
+/// Source: KEP-5504: versions of one resource are numbers that grow.
+fn is_older(version: &str, than: &str) -> bool {
+    let number = |version: &str| version.parse::<u64>().ok();
+    match (number(version), number(than)) {
+        (Some(version), Some(than)) => version < than,
+        _ => false,
     }
 }
 

@@ -92,6 +92,11 @@ impl PodWatch {
         self.watch.known_at(now)
     }
 
+    /// Has all pods listed anew, at most once a minute; returns whether they will be.
+    pub fn doubt(&mut self) -> bool {
+        self.watch.doubt()
+    }
+
     /// Waits for the next change that matters; may be given up at any time without losing one.
     pub async fn next(&mut self) -> PodChange {
         if let Some(change) = self.next.take() {

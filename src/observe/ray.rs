@@ -15,6 +15,7 @@ use super::pace::{Pace, PaceLimits};
 use super::ray_members::Members;
 use super::ray_state::{RayNode, RayState};
 use super::raylet_round::{RayletRound, RayletSettings};
+use super::second_look::FirstLook;
 use super::termination::drivers;
 use crate::clock::{Clock, Limiter};
 use crate::model::{ClusterConstraint, Drivers, NodeId, Problem, ResourceDemand, Timestamp};
@@ -69,12 +70,13 @@ pub struct RaySettings {
 /// Asks Ray, round after round.
 #[derive(Debug)]
 pub struct RaySource {
-    gcs: GcsClient,
+    pub(super) gcs: GcsClient,
     clock: Clock,
     settings: watch::Receiver<RaySettings>,
     pace: Pace,
-    members: Members,
-    raylets: RayletRound,
+    pub(super) members: Members,
+    pub(super) raylets: RayletRound,
+    last: Option<Arc<RayState>>,
     is_v2: Option<bool>,
     last_version: i64,
     wants_drivers: watch::Receiver<bool>,
@@ -104,6 +106,7 @@ impl RaySource {
             members: Members::default(),
             raylets: RayletRound::new(raylets),
             pace: Pace::new(limits),
+            last: None,
             is_v2: None,
             last_version: 0,
             wants_drivers: watch::channel(false).1,
@@ -163,7 +166,10 @@ impl RaySource {
             }
         };
         let constraint = self.v1_constraint();
-        let loads = self.raylets.ask(chosen.as_ref());
+        let asked = chosen
+            .as_ref()
+            .map_or(&[][..], |chosen| &chosen.raylets[..]);
+        let loads = self.raylets.ask(asked);
         let drivers = self.drivers();
         let ((reply, took_ms), parts, constraint, fresh, drivers) =
             tokio::join!(state, parts, constraint, loads, drivers);
@@ -183,6 +189,7 @@ impl RaySource {
             Ok(None) => {}
             Err(problem) => state.problems.push(problem),
         }
+        let members = self.members.alive.keys().copied().collect();
         self.members.refresh(&self.gcs, &state, received_at).await;
         self.members.address(&mut state.nodes);
         self.raylets.remember(fresh, received_at);
@@ -190,8 +197,19 @@ impl RaySource {
         let fresh = self.raylets.fresh(received_at);
         self.raylets.note_load(by_node.as_ref(), &state);
         self.raylets.close_others(&self.members);
-        join_load(&mut state, &KnownLoad { fresh, by_node });
+        let first = FirstLook {
+            told: state.demands.clone(),
+            known: KnownLoad { fresh, by_node },
+            members,
+        };
+        join_load(&mut state, &first.known);
+        self.look_again(&mut state, first).await;
         Ok(state)
+    }
+
+    /// Returns what was last told.
+    pub(super) fn last_state(&self) -> Option<&RayState> {
+        self.last.as_deref()
     }
 
     /// Returns the drivers, if anybody wants to know of them; asks no more often than needed.
@@ -226,6 +244,8 @@ impl RaySource {
                     self.is_v2 = None;
                     self.members.forget();
                 }
+                let state = Arc::new(state);
+                self.last = Some(Arc::clone(&state));
                 updates.send_if_modified(|update| {
                     let has_recovered = update.error.take().is_some();
                     let is_news = restarted
@@ -235,7 +255,7 @@ impl RaySource {
                             .as_deref()
                             .is_none_or(|old| !says_the_same(old, &state));
                     update.restarted += u64::from(restarted);
-                    update.state = Some(Arc::new(state));
+                    update.state = Some(state);
                     update.facts = facts;
                     is_news
                 });
@@ -263,6 +283,7 @@ impl RaySource {
     fn forget_cluster(&mut self) {
         self.gcs.forget_cluster_id();
         self.drivers = None;
+        self.last = None;
         self.is_v2 = None;
         self.last_version = 0;
         self.members.forget();
@@ -295,7 +316,9 @@ fn said_by(reply: Option<RayState>) -> Result<RayState, GcsError> {
     })
 }
 
-fn by_node(reply: &rpc::GetAllResourceUsageReply) -> BTreeMap<NodeId, Vec<ResourceDemand>> {
+pub(super) fn by_node(
+    reply: &rpc::GetAllResourceUsageReply,
+) -> BTreeMap<NodeId, Vec<ResourceDemand>> {
     let batch = reply
         .resource_usage_data
         .iter()
@@ -311,7 +334,7 @@ fn by_node(reply: &rpc::GetAllResourceUsageReply) -> BTreeMap<NodeId, Vec<Resour
 }
 
 /// Returns whether two states differ in nothing but versions and the passing of time.
-fn says_the_same(old: &RayState, new: &RayState) -> bool {
+pub(super) fn says_the_same(old: &RayState, new: &RayState) -> bool {
     let ids: BTreeSet<_> = old.nodes.iter().map(|node| node.node_id).collect();
     let is_same_node = |(a, b): (&RayNode, &RayNode)| {
         a.node_id == b.node_id

@@ -75,6 +75,15 @@ impl Members {
         }
     }
 
+    /// Returns the addresses of these raylets, as far as they are known.
+    pub(super) fn addresses(&self, ids: &BTreeSet<NodeId>) -> Vec<(NodeId, String)> {
+        let known = ids.iter().filter_map(|id| {
+            let member = self.alive.get(id)?;
+            Some((*id, member.raylet_address.clone()))
+        });
+        known.collect()
+    }
+
     /// Writes the raylet addresses into the nodes of a state.
     pub(super) fn address(&self, nodes: &mut [RayNode]) {
         for node in nodes {

@@ -34,7 +34,8 @@ pub struct RayletSettings {
 /// Holds who is asked in one round.
 #[derive(Debug, Default)]
 pub(super) struct Chosen {
-    raylets: Vec<(NodeId, String)>,
+    /// The raylets and their addresses.
+    pub(super) raylets: Vec<(NodeId, String)>,
     /// Whether some alive raylet is not asked, so that the GCS's parts are needed.
     pub(super) is_partial: bool,
 }
@@ -114,11 +115,8 @@ impl RayletRound {
         }
     }
 
-    /// Asks all of them at once.
-    pub(super) async fn ask(&self, chosen: Option<&Chosen>) -> Answers {
-        let raylets = chosen
-            .map(|chosen| chosen.raylets.as_slice())
-            .unwrap_or_default();
+    /// Asks these at once.
+    pub(super) async fn ask(&self, raylets: &[(NodeId, String)]) -> Answers {
         let questions = raylets
             .iter()
             .map(|(id, address)| async move { (*id, ask(&self.client, *id, address).await) });

@@ -130,6 +130,11 @@ impl Sources {
         self.is_out_of_date = !is_taken;
     }
 
+    /// Has everything that the API server knows read anew, at most once a minute.
+    pub fn doubt(&mut self) {
+        self.is_out_of_date |= self.cluster.doubt_pods();
+    }
+
     /// Gives back the watch of the cluster, for a look before Ray is known.
     pub fn cluster(&self) -> &ClusterWatch {
         &self.cluster

@@ -231,7 +231,7 @@ impl Metrics {
     }
 
     /// Notes when a source was last known to be right; its age is worked out at each scrape.
-    pub(super) fn source_was_right(&self, source: &'static str, at: Timestamp) {
+    pub(crate) fn source_was_right(&self, source: &'static str, at: Timestamp) {
         self.book().sources.insert(source, at);
     }
 

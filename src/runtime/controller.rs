@@ -19,8 +19,8 @@ use super::work_budget::WorkBudget;
 use crate::act::{ActError, Applied, NextStep, Order, PatchOutcome, Refusal, remember};
 use crate::clock::Clock;
 use crate::config::{self, Config, Scaling};
-use crate::engine::Engine;
 use crate::engine::invariants::Violation;
+use crate::engine::{Engine, is_doubtful};
 use crate::model::{
     ClusterSnapshot, Departure, History, Input, Intent, IntentSeen, ScaleDecision, Timestamp,
     Writing,
@@ -38,6 +38,10 @@ pub trait Observe {
     /// A second method, because the stock Role cannot watch the RayCluster: without it the loop
     /// would act again on the state from before its own patch.
     fn adopt(&mut self, raycluster: Option<&serde_json::Value>);
+
+    /// Has everything read anew soon: what is seen and what happens do not agree. Asked again and again while
+    /// that lasts, so it must be bounded, and must not wait.
+    fn doubt(&mut self);
 }
 
 /// Does what was decided.
@@ -268,6 +272,9 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         };
         let before_decide = self.clock.precise_ms();
         let (decision, violations) = self.decide(&settings.engine, snapshot, started_at);
+        if decision.holds.iter().any(is_doubtful) {
+            self.observe.doubt();
+        }
         let before_act = self.clock.precise_ms();
         let write_hold = self.write_hold(snapshot, &settings, &violations, started_at);
         let remembered = self.history.clone();

@@ -78,6 +78,7 @@ pub struct Reloader {
     /// The settings in force, to tell a changed comment from a changed setting.
     current: Config,
     has_failed_to_read: bool,
+    is_refused: bool,
 }
 
 /// Tells one version of a file from another without reading it.
@@ -121,6 +122,7 @@ impl Reloader {
             text: Some(text),
             current: config.clone(),
             has_failed_to_read: false,
+            is_refused: false,
         };
         Ok((reloader, config))
     }
@@ -129,6 +131,12 @@ impl Reloader {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns whether what the file says is what is in force.
+    #[must_use]
+    pub const fn is_in_force(&self) -> bool {
+        !self.is_refused && !self.has_failed_to_read
     }
 
     /// Looks at the file.
@@ -148,6 +156,7 @@ impl Reloader {
         }
         let parsed = parse(&self.path, &text, policies);
         self.text = Some(text);
+        self.is_refused = parsed.is_err();
         match parsed {
             Ok(config) if config == self.current => ReloadOutcome::Unchanged,
             Ok(config) => {
@@ -281,9 +290,11 @@ mod tests {
             "{told}"
         );
         assert_eq!(level_after(&mut reloader), None);
+        assert!(!reloader.is_in_force());
         // Back to the good one: the settings in force have not changed.
         fs::write(&path, text("info")).unwrap();
         assert_eq!(level_after(&mut reloader), None);
+        assert!(reloader.is_in_force());
         fs::write(&path, text("error")).unwrap();
         assert_eq!(level_after(&mut reloader), Some(LogLevel::Error));
     }
@@ -297,6 +308,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(refusal(&mut reloader).contains("cannot read config file"));
         assert_eq!(level_after(&mut reloader), None);
+        assert!(!reloader.is_in_force());
         fs::write(&path, text("trace")).unwrap();
         assert_eq!(level_after(&mut reloader), Some(LogLevel::Trace));
     }

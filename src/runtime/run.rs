@@ -14,6 +14,7 @@ use super::sidecar::{Builder, admin_state};
 use super::telemetry::Telemetry;
 use crate::clock::Clock;
 use crate::config::{Config, PolicyCatalog};
+use crate::model::Timestamp;
 use crate::report::Metrics;
 use crate::report::events::{ConfigRead, Event as _};
 
@@ -77,7 +78,7 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
         options,
         config: &config,
         telemetry: telemetry.clone(),
-        clock,
+        clock: clock.clone(),
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
         network: Network::default(),
@@ -111,7 +112,7 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
                 return Err(RunError::TaskEnded(name));
             }
             _ = timer.tick() => {
-                if let Some(changed) = look(reloader.as_mut(), policies, &metrics) {
+                if let Some(changed) = look(reloader.as_mut(), policies, (&metrics, clock.now())) {
                     let changed = options.overrides.apply(changed);
                     telemetry.set(changed.log);
                     settings.apply(&changed);
@@ -146,11 +147,14 @@ fn greet(options: &RunOptions) {
 fn look(
     reloader: Option<&mut Reloader>,
     policies: &dyn PolicyCatalog,
-    metrics: &Metrics,
+    (metrics, now): (&Metrics, Timestamp),
 ) -> Option<Config> {
     let reloader = reloader?;
     let outcome = reloader.poll(policies);
     let path = reloader.path().display().to_string();
+    if reloader.is_in_force() {
+        metrics.source_was_right("config", now);
+    }
     match outcome {
         ReloadOutcome::Unchanged => None,
         ReloadOutcome::Changed(config) => {

@@ -423,6 +423,10 @@ impl Observe for Sources {
     fn adopt(&mut self, raycluster: Option<&serde_json::Value>) {
         Self::adopt(self, raycluster);
     }
+
+    fn doubt(&mut self) {
+        Self::doubt(self);
+    }
 }
 
 impl Act for SidecarAct {

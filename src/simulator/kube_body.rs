@@ -1,9 +1,9 @@
 //! Bodies of answers on which something went wrong on their way.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::error::Error;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -53,15 +53,15 @@ impl FaultyBody {
     }
 
     /// Returns a watch as this board lets it through.
-    pub(super) fn watch(body: KubeBody, board: Arc<Board>) -> Self {
+    pub(super) fn watch(body: KubeBody, of: (String, Lossy), board: Arc<Board>) -> Self {
         let lines = Lines {
+            of,
             changes: board.changes(),
             closes_in: None,
             board,
             body: Box::pin(frames(body)),
             queue: VecDeque::new(),
             held: None,
-            has_dropped: false,
             is_over: false,
         };
         let lines = stream::unfold(lines, |mut lines| async {
@@ -90,6 +90,25 @@ fn frames(body: KubeBody) -> impl stream::Stream<Item = Bytes> + Send {
     })
 }
 
+/// Remembers which watches have lost events, whoever opens them next.
+#[derive(Clone, Default)]
+pub(super) struct Lossy(Arc<Mutex<BTreeSet<String>>>);
+
+impl Lossy {
+    fn note(&self, path: &str) {
+        self.paths().insert(path.to_owned());
+    }
+
+    /// Returns whether events were lost, and forgets it.
+    fn take(&self, path: &str) -> bool {
+        self.paths().remove(path)
+    }
+
+    fn paths(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The lines of a watch, one event each.
 struct Lines {
     board: Arc<Board>,
@@ -98,7 +117,7 @@ struct Lines {
     body: Pin<Box<dyn stream::Stream<Item = Bytes> + Send>>,
     queue: VecDeque<Bytes>,
     held: Option<Bytes>,
-    has_dropped: bool,
+    of: (String, Lossy),
     is_over: bool,
 }
 
@@ -117,7 +136,9 @@ impl Lines {
             if !is_silent && !self.queue.is_empty() {
                 continue;
             }
-            let closing = self.closes_in;
+            // A body is read no further than its end.
+            let is_over = self.is_over;
+            let closing = self.closes_in.filter(|_| !is_over);
             let close = async {
                 match closing {
                     Some(after) => tokio::time::sleep(after).await,
@@ -126,7 +147,7 @@ impl Lines {
             };
             tokio::select! {
                 biased;
-                line = self.body.next() => match line {
+                line = self.body.next(), if !is_over => match line {
                     Some(line) => self.take(line),
                     None => {
                         self.queue.extend(self.held.take());
@@ -136,6 +157,7 @@ impl Lines {
                 _changed = self.changes.changed() => {}
                 () = close => {
                     self.board.count(FaultKind::WatchClosed);
+                    self.queue.extend(self.held.take());
                     self.is_over = true;
                 }
             }
@@ -155,7 +177,9 @@ impl Lines {
             self.queue.extend(self.held.take());
         }
         let is_gone = board.hits(FaultKind::WatchGone, 100);
-        let is_caught = self.has_dropped && !board.is_on(FaultKind::WatchDropped);
+        // Whoever watches on after a loss is told as well: the server knows what it has lost.
+        let (path, lossy) = &self.of;
+        let is_caught = !board.is_on(FaultKind::WatchDropped) && lossy.take(path);
         if !self.is_over && (is_gone || is_caught) {
             self.queue.push_back(Bytes::from_static(GONE.as_bytes()));
             self.is_over = true;
@@ -168,7 +192,8 @@ impl Lines {
             board.count(FaultKind::WatchSilent);
         }
         if board.hits(FaultKind::WatchDropped, 50) {
-            self.has_dropped = true;
+            let (path, lossy) = &self.of;
+            lossy.note(path);
             return;
         }
         if self.held.is_none() && board.hits(FaultKind::WatchReordered, 50) {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tower_service::Service;
 
 use super::faults::{Board, FaultKind};
-use super::kube_body::{BoxError, FaultyBody, collect};
+use super::kube_body::{BoxError, FaultyBody, Lossy, collect};
 use super::witness::{Witness, Write};
 use crate::embedded::kube::{KubeBody, KubeService};
 
@@ -37,6 +37,8 @@ pub(super) struct FaultyKube {
     pub(super) witness: Arc<Witness>,
     /// What reads showed when they began to be stale, by path.
     pub(super) stale: Arc<Mutex<BTreeMap<String, Bytes>>>,
+    /// Paths of which watches have lost events, and were not told so yet.
+    pub(super) lossy: Lossy,
 }
 
 /// Refusals: kind, code, reason, `Retry-After`, and whether reads and writes meet it.
@@ -162,7 +164,7 @@ impl FaultyKube {
             Fate::Well => {
                 let (parts, body) = self.carry_out(request).await?.into_parts();
                 let body = if is_watch && self.caller == Caller::Sidecar {
-                    FaultyBody::watch(body, Arc::clone(&self.board))
+                    FaultyBody::watch(body, (path, self.lossy), self.board)
                 } else if is_watch {
                     FaultyBody::plain(body)
                 } else {

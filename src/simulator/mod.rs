@@ -196,24 +196,27 @@ pub fn run_seed(seed: u64, options: &SimulateOptions) -> Result<Outcome, Simulat
 
 /// Plays a scenario by hand on a cluster of these groups; its events are not played.
 ///
+/// The seed decides how late each answer comes, and which pods trouble meets.
+///
 /// # Errors
 ///
 /// What kept it from being played.
 pub fn on_stage<T>(
     scenario: &Scenario,
+    seed: u64,
     work: impl AsyncFnOnce(&mut Stage) -> Result<T, SimulatorError>,
 ) -> Result<T, SimulatorError> {
     let options = SimulateOptions::default();
     in_virtual_time(&options, async |clock, telemetry, _| {
         let world = World::start(Parts {
-            seed: options.seed,
+            seed,
             scenario: scenario.clone(),
             clock,
             config: options.config.clone(),
             telemetry,
             keeps_trace: false,
         });
-        let mut stage = Stage::new(Run::begin(world.await?, options.seed).await?);
+        let mut stage = Stage::new(Run::begin(world.await?, seed).await?);
         work(&mut stage).await
     })
 }

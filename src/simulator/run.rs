@@ -220,13 +220,17 @@ impl Run {
             return Ok(());
         }
         self.outcome.checks += 1;
-        let probes = self.probe().await?;
-        let asked_at = self.world.clock.now();
+        let mut probes = self.probe().await?;
+        let mut asked_at = self.world.clock.now();
         let scenario = &self.world.scenario;
         let slow_ms = scenario.boot.as_ms() + scenario.join.as_ms();
         let idle_ms = scenario.idle_timeout.as_ms();
-        let deadline = asked_at.plus_ms(slow_ms + SERVED_WITHIN_MS);
         while self.is_well() && !self.are_placed(&probes) {
+            if self.are_lost(&probes) && self.wait_for_head().await? {
+                probes = self.probe().await?;
+                asked_at = self.world.clock.now();
+            }
+            let deadline = asked_at.plus_ms(slow_ms + SERVED_WITHIN_MS);
             if self.world.clock.now() > deadline {
                 let text = self.describe(&probes).await?;
                 self.world.witness.object(format!("not served: {text}"));
@@ -300,6 +304,14 @@ impl Run {
             let mut works = view.works.iter();
             works.any(|work| work.id == *id && work.placed_at.is_some())
         })
+    }
+
+    /// Returns whether a head took what was asked for with it: one whose GCS is another cluster's starts its
+    /// container anew a few seconds later.
+    fn are_lost(&self, probes: &[(WorkId, String)]) -> bool {
+        let view = self.world.ray.view();
+        let is_there = |id: &WorkId| view.works.iter().any(|work| work.id == *id);
+        probes.iter().any(|(id, _)| !is_there(id))
     }
 
     /// Returns what is not at its minimum, or still stands in a list.

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use super::random::Random;
 use super::workload::{LABEL, own_resource};
-use crate::config::{Config, HumanDuration};
+use crate::config::{Config, HumanDuration, PolicyChoice};
 use crate::sandbox::scenario::{Amount, Group, Scenario};
+
+/// Longer than any raylet takes here that comes at all.
+const UNREGISTERED_AFTER: &str = "1m";
 
 /// Returns a cluster of some groups, drawn from the seed.
 pub(super) fn random(seed: u64) -> Scenario {
@@ -42,6 +45,7 @@ pub(super) fn random(seed: u64) -> Scenario {
 pub(super) fn paced(seed: u64, config: &Config) -> Config {
     let mut random = Random::new(seed, "pace");
     let mut config = config.clone();
+    impatient(&mut config);
     if random.chance(75) {
         let slow_ms = random.between(400, 1_000);
         let gcs = &mut config.poll.gcs;
@@ -50,6 +54,26 @@ pub(super) fn paced(seed: u64, config: &Config) -> Config {
             HumanDuration::from_ms(gcs.interval_min.as_ms().max(gcs.interval_max.as_ms()));
     }
     config
+}
+
+/// Has pods replaced soon that run without a raylet: whoever drained it has not lived to name the pod. By
+/// default that takes half an hour, which no run lasts.
+fn impatient(config: &mut Config) {
+    if config.policies.is_some() {
+        return;
+    }
+    let chosen = config.scaling.profile.chain().into_iter();
+    let policies = chosen.map(|entry| {
+        let mut settings = entry.settings.as_object().cloned().unwrap_or_default();
+        if entry.name == "recycle" {
+            settings.insert("unregistered_after".to_owned(), UNREGISTERED_AFTER.into());
+        }
+        PolicyChoice {
+            name: entry.name,
+            settings,
+        }
+    });
+    config.policies = Some(policies.collect());
 }
 
 /// Returns a group whose nodes offer these, and one of what is its own.

@@ -62,6 +62,12 @@ impl Stage {
         self.run.world.witness.writes()
     }
 
+    /// Returns what the sidecar has lately set a group's `replicas` to, the oldest first.
+    #[must_use]
+    pub fn sizes(&self, group: &str) -> Vec<u64> {
+        self.run.world.witness.sizes(group)
+    }
+
     /// Has something go wrong for so long; `pass` lets it end.
     ///
     /// # Errors

@@ -22,6 +22,9 @@ const BOUNDS_STAND_MS: u64 = 15_000;
 /// How long demand that is over may still be served: the GCS can be that far behind. Units: milliseconds.
 const DEMAND_STANDS_MS: u64 = 60_000;
 
+/// So many of the last sizes are kept, for whoever plays by hand.
+const SIZES_MAX: usize = 100;
+
 /// A write of the RayCluster.
 pub(super) struct Write<'a> {
     pub(super) patch: &'a Value,
@@ -42,6 +45,7 @@ pub(super) struct Witness {
 struct State {
     problems: Vec<String>,
     writes: u64,
+    sizes: VecDeque<(String, u64)>,
     lowered: BTreeSet<String>,
     ordered: BTreeSet<String>,
     bounds_changed_at: BTreeMap<String, Timestamp>,
@@ -108,6 +112,13 @@ impl Witness {
         self.state().writes
     }
 
+    /// Returns what `replicas` of a group were last set to, the oldest first.
+    pub(super) fn sizes(&self, group: &str) -> Vec<u64> {
+        let state = self.state();
+        let sizes = state.sizes.iter().filter(|(name, _)| name == group);
+        sizes.map(|(_, size)| *size).collect()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,6 +161,12 @@ impl Witness {
         self.trace
             .say(&format!("patch {name} {from} -> {to} {named:?}"));
         if from != to {
+            let mut state = self.state();
+            if state.sizes.len() >= SIZES_MAX {
+                state.sizes.pop_front();
+            }
+            state.sizes.push_back((name.clone(), to));
+            drop(state);
             self.check_bounds(&name, after, to);
         }
         if to > from {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::SimulatorError;
 use super::faults::Board;
+use super::kube_body::Lossy;
 use super::kube_layer::{Caller, FaultyKube};
 use super::pod_faults::FaultyRuntime;
 use super::ray_faults::RayFaults;
@@ -174,6 +175,7 @@ impl World {
             board: Arc::clone(&self.board),
             witness: Arc::clone(&self.witness),
             stale: Arc::default(),
+            lossy: Lossy::default(),
         }
     }
 
@@ -309,10 +311,11 @@ impl World {
 
     /// Gives the sidecar a new token, as the kubelet does.
     pub(super) async fn renew_token(&self) -> Result<(), SimulatorError> {
-        let spec = self
-            .container
-            .as_ref()
-            .and_then(|start| start.pod.spec.as_ref());
+        // Between two heads there is nobody to give one to.
+        let Some(container) = &self.container else {
+            return Ok(());
+        };
+        let spec = container.pod.spec.as_ref();
         let account = spec.and_then(|spec| spec.service_account_name.as_deref());
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
         let request = TokenRequest {

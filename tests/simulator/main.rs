@@ -9,6 +9,7 @@ mod restarts;
 mod seeds;
 mod spec_edits;
 mod stuck;
+mod torn;
 
 use rayscaler::embedded::ray::{Actor, Tasks, WorkId};
 use rayscaler::model::{Quantity, ResourceMap, ResourceName};
@@ -17,13 +18,22 @@ use rayscaler::simulator::{SimulatorError, Stage, on_stage};
 
 /// Plays `work` on a cluster; what a witness objects to fails the test.
 fn play(cluster: &str, work: impl AsyncFnOnce(&mut Stage) -> Result<(), SimulatorError>) {
+    play_seed(cluster, 1, work);
+}
+
+/// Plays `work` with answers as late as the seed says.
+fn play_seed(
+    cluster: &str,
+    seed: u64,
+    work: impl AsyncFnOnce(&mut Stage) -> Result<(), SimulatorError>,
+) {
     let text = format!("name: field\nduration: 1s\nevents: []\n{cluster}");
     let scenario = Scenario::parse(&text).unwrap();
-    let played = on_stage(&scenario, async |stage| {
+    let played = on_stage(&scenario, seed, async |stage| {
         work(stage).await?;
         Ok(stage.problem())
     });
-    assert_eq!(played.unwrap(), None);
+    assert_eq!(played.unwrap(), None, "seed {seed}");
 }
 
 /// Returns amounts in whole units.

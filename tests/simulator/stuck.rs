@@ -3,7 +3,7 @@
 use rayscaler::simulator::FaultKind;
 use serde_json::json;
 
-use crate::{play, served, shrinks, tasks};
+use crate::{play, play_seed, served, shrinks, tasks};
 
 const TWO: &str = "
 idleTimeout: 5s
@@ -90,4 +90,35 @@ fn ray_52264_an_idle_pod_whose_removal_fails_is_removed_later() {
         stage.pass(60_000).await?;
         shrinks(stage, ("small", 0), 60_000).await
     });
+}
+
+#[test]
+fn news_of_pods_that_is_lost_for_good_is_missed_and_asked_for() {
+    for seed in 1..5 {
+        play_seed(TWO, seed, async |stage| {
+            // Half of all news is lost, and nobody is told that it was.
+            stage.begin(FaultKind::WatchDropped, 3_600_000).await?;
+            for _ in 0..3 {
+                let all = tasks(stage, 5, &[("CPU", 2)], Some(5_000));
+                served(stage, &[all], 60_000).await?;
+                shrinks(stage, ("small", 0), 180_000).await?;
+            }
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn news_of_pods_that_comes_out_of_order_is_not_believed() {
+    for seed in 1..5 {
+        play_seed(TWO, seed, async |stage| {
+            stage.begin(FaultKind::WatchReordered, 3_600_000).await?;
+            for _ in 0..3 {
+                let all = tasks(stage, 5, &[("CPU", 2)], Some(5_000));
+                served(stage, &[all], 60_000).await?;
+                shrinks(stage, ("small", 0), 60_000).await?;
+            }
+            Ok(())
+        });
+    }
 }

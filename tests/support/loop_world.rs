@@ -84,6 +84,10 @@ impl Observe for Sources {
         told
     }
 
+    fn doubt(&mut self) {
+        note(&self.notes, &self.clock, "doubt");
+    }
+
     fn adopt(&mut self, raycluster: Option<&serde_json::Value>) {
         match raycluster {
             None => self.is_out_of_date = true,

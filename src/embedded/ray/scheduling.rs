@@ -56,6 +56,8 @@ impl Cluster {
         };
         work.queued = 0;
         work.duration_ms = None;
+        // What runs on a node whose end nobody has heard of yet must not start again when they do.
+        work.restarts = false;
         let runs = self.runs.iter().filter(|(_, run)| run.work == id);
         for run in runs.map(|(run, _)| *run).collect::<Vec<_>>() {
             self.end_run(run);

@@ -243,6 +243,28 @@ async fn a_preempted_node_ends_with_its_work_whatever_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_actor_killed_while_its_node_is_lost_does_not_come_back() {
+    let world = World::new();
+    let id = world.node("w", 1);
+    let actor = world.head.create_actor(Actor {
+        resources: cpus(1),
+        restarts: true,
+        ..Actor::default()
+    });
+    world.head.kill_node(id);
+    world.head.cancel(actor);
+    world.node("spare", 1);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.status("w").await, NodeStatus::Dead);
+    let view = world.head.view();
+    assert!(
+        view.works
+            .iter()
+            .all(|work| work.queued + work.running == 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crashed_raylet_is_found_dead_after_a_while_and_only_then_answered_for() {
     let world = World::new();
     let id = world.node("w", 1);

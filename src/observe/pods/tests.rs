@@ -289,3 +289,52 @@ async fn a_burst_is_one_change() {
     assert_eq!(watch.pods().len(), 100);
     assert!(next(&mut watch).await.is_none());
 }
+
+/// Returns how many lists were asked for since the last call.
+fn lists(api: &FakeApi) -> usize {
+    let requests = api.requests();
+    requests.iter().filter(|uri| uri.contains("limit=")).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_tells_out_of_order_is_not_believed() {
+    let (first, events) = stream();
+    let (second, _open) = stream();
+    let api = FakeApi::new([
+        page("5", "", &[pod("a", "3", "Running")]),
+        first,
+        page("8", "", &[]),
+        second,
+    ]);
+    let mut watch = watch(&api);
+    changed(&mut watch).await;
+    feed(&events, "DELETED", &pod("a", "7", "Running"));
+    feed(&events, "MODIFIED", &pod("a", "6", "Running"));
+    changed(&mut watch).await;
+    assert!(next(&mut watch).await.is_none());
+    assert_eq!(watch.pods().len(), 0);
+    assert_eq!(lists(&api), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_end_was_never_told_is_found_gone_on_doubt() {
+    let (first, _events) = stream();
+    let (second, _open) = stream();
+    let api = FakeApi::new([
+        page("5", "", &[pod("a", "3", "Running")]),
+        first,
+        page("8", "", &[]),
+        second,
+    ]);
+    let mut watch = watch(&api);
+    changed(&mut watch).await;
+    assert!(!watch.doubt(), "the list is new");
+    assert!(next(&mut watch).await.is_none());
+    assert_eq!(names(&watch), ["a"]);
+    assert!(watch.doubt());
+    assert!(!watch.doubt(), "once a minute");
+    changed(&mut watch).await;
+    assert_eq!(watch.pods().len(), 0);
+    assert!(!watch.doubt(), "once a minute");
+    assert_eq!(lists(&api), 2);
+}
