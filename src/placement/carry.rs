@@ -83,9 +83,21 @@ impl Pool {
         let is_running = node.status == NodeStatus::Running && !(is_drained && group.is_some());
         let mut running = None;
         let (free, whole) = if is_running {
-            let (free, whole) = self.running_state(node, group);
-            running = Some(whole.outfit);
-            (free, whole)
+            let class = self.running_class(node, group);
+            let whole = &self.states[index(class)];
+            let outfit = whole.outfit;
+            running = Some(outfit);
+            let free = whole.observed(node, self.outfits.get(outfit), &self.asked);
+            if !facts.snapshot.resizing.pods.contains_key(&node.name) {
+                return Some(Seen {
+                    status: node.status,
+                    group,
+                    free: self.intern(free),
+                    whole: class,
+                    running,
+                });
+            }
+            (free, self.states[index(class)].clone())
         } else if let Some(at) = group.filter(|_| node.status.is_capacity()) {
             let kinds = &self.templates[at].kinds;
             let kind = if node.host_index == 0 {
@@ -121,13 +133,21 @@ impl Pool {
         })
     }
 
-    fn running_state(&mut self, node: &Node, group: Option<usize>) -> (NodeState, NodeState) {
+    /// Returns the class of a running node with nothing in use; neighbours in the list have the same as a rule.
+    fn running_class(&mut self, node: &Node, group: Option<usize>) -> u32 {
         let names = (&node.total, &node.available, &node.labels);
         let outfit = self.outfits.intern(names, &self.asked, &self.shapes);
-        let mut whole = NodeState::empty(outfit, group.map_or(u32::MAX, narrow), &self.outfits);
-        whole.is_running = true;
-        let mut free = whole.clone();
-        free.observe(node, self.outfits.get(outfit), &self.asked);
-        (free, whole)
+        let group = group.map_or(u32::MAX, narrow);
+        let known = self.last_running.filter(|class| {
+            let state = &self.states[index(*class)];
+            (state.outfit, state.group) == (outfit, group)
+        });
+        let class = known.unwrap_or_else(|| {
+            let mut whole = NodeState::empty(outfit, group, &self.outfits);
+            whole.is_running = true;
+            self.intern(whole)
+        });
+        self.last_running = Some(class);
+        class
     }
 }

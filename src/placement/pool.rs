@@ -132,6 +132,8 @@ pub struct Pool {
     pub(super) first: i64,
     pub(super) last: i64,
     pub(super) border: Border,
+    /// The class of the running node that was looked at last, as it is with nothing in use.
+    pub(super) last_running: Option<u32>,
     choice: Choice,
     is_settled: bool,
 }
@@ -181,6 +183,7 @@ impl Pool {
             first: 0,
             last: 0,
             border: Border::default(),
+            last_running: None,
             choice: Choice::default(),
             is_settled: false,
         };

@@ -127,11 +127,21 @@ impl NodeState {
         }
     }
 
-    /// Takes in what a running node has in use.
-    pub(super) fn observe(&mut self, node: &Node, outfit: &Outfit, asked: &Asked) {
-        self.left = outfit.left(&node.available, asked).into_boxed_slice();
-        self.terms = terms(outfit, &self.left);
-        self.folded = folded(&node.total, &node.available, asked);
+    /// Returns the same node with what a running node has in use.
+    pub(super) fn observed(&self, node: &Node, outfit: &Outfit, asked: &Asked) -> Self {
+        let left = outfit.left(&node.available, asked).into_boxed_slice();
+        Self {
+            outfit: self.outfit,
+            group: self.group,
+            is_running: self.is_running,
+            terms: terms(outfit, &left),
+            left,
+            held: self.held.clone(),
+            label_match: self.label_match,
+            spread: self.spread.clone(),
+            folded: folded(&node.total, &node.available, asked),
+            grows_to: self.grows_to,
+        }
     }
 
     /// Returns how much the node takes of a queue, and how good that is; `None` when it is nothing.
