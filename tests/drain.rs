@@ -314,6 +314,15 @@ async fn what_is_not_known_to_be_alive_is_not_drained() {
         assert_eq!(drained.may_go, names(&["never"]));
         assert!(drained.accepted.is_empty());
     }
+    // Told to go and out of time: it goes although it lives.
+    let mut told = node(&worker, "w", 0);
+    told.status = NodeStatus::Draining;
+    let stopped = removal("w", &["w"], RemovalCause::Stopped);
+    let drained = world
+        .drainer
+        .drain(&world.snapshot(vec![told]), &stopped)
+        .await;
+    assert_eq!(drained.may_go, names(&["w"]));
     let status = world.wire_status(&worker).await;
     assert!(
         matches!(status, WireStatus::Idle | WireStatus::Running),

@@ -173,14 +173,21 @@ impl Drainer {
                     .find(|host| host.status != NodeStatus::Starting);
                 match registered {
                     Some(host) => refused(&host.name, "has_registered", String::new()),
-                    None => unregistered(removal, "has_registered", members),
+                    None => unregistered(removal, &removal.pods, ("has_registered", members)),
                 }
             }
             RemovalCause::Stopped => {
                 let running = hosts.iter().find(|host| host.status == NodeStatus::Running);
                 match running {
                     Some(host) => refused(&host.name, "not_stopped", String::new()),
-                    None => unregistered(removal, "not_stopped", members),
+                    None => {
+                        // One that was told to go, and has had its time, may live on until its pod goes.
+                        let gone = hosts
+                            .iter()
+                            .filter(|host| host.status == NodeStatus::Stopped);
+                        let gone: Vec<PodName> = gone.map(|host| host.name.clone()).collect();
+                        unregistered(removal, &gone, ("not_stopped", members))
+                    }
                 }
             }
         }
@@ -382,16 +389,19 @@ fn goes_unasked(cause: RemovalCause) -> bool {
     )
 }
 
-/// Permits a removal unless one of its pods has a raylet that lives, or nobody says that none has.
+/// Permits a removal unless one of these pods has a raylet that lives, or nobody says that none has.
 fn unregistered(
     removal: &ReplicaRemoval,
-    code: &'static str,
-    members: Option<&BTreeSet<PodName>>,
+    pods: &[PodName],
+    (code, members): (&'static str, Option<&BTreeSet<PodName>>),
 ) -> Drained {
+    if pods.is_empty() {
+        return permitted(removal);
+    }
     let Some(members) = members else {
         return unanswered(&removal.pods);
     };
-    match removal.pods.iter().find(|pod| members.contains(*pod)) {
+    match pods.iter().find(|pod| members.contains(*pod)) {
         Some(pod) => refused(pod, code, "its raylet has joined meanwhile".to_owned()),
         None => permitted(removal),
     }
