@@ -5,6 +5,7 @@ import sys
 import time
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 ray.init(log_to_driver=False)
 resources = json.loads(sys.argv[1])
@@ -28,7 +29,9 @@ def hold(progress):
     time.sleep(3600)
 
 
-progress = Progress.options(num_cpus=0).remote()
+# An actor without resources may be put anywhere, and no node that holds it is idle.
+here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+progress = Progress.options(num_cpus=0, scheduling_strategy=here).remote()
 task = hold.remote(progress)
 print("submitted", flush=True)
 while not ray.get(progress.seen.remote()):
