@@ -26,6 +26,9 @@ use world::{Options, Parts, World};
 /// How many workers are asked for.
 const WORKERS: usize = 1_000;
 
+/// How often it is said how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
 /// Longer than that nobody waits for the pods of either way.
 const DEADLINE: Duration = Duration::from_secs(1_800);
 
@@ -63,6 +66,7 @@ async fn way(world: &World, (out, name): (&mut impl Write, &str), pods_to: usize
         cpu_seconds(namespace),
     );
     let (mut peak_kib, mut wishes, mut shares) = (0, Vec::new(), BTreeMap::new());
+    let mut told = began;
     loop {
         let seconds = began.elapsed().as_secs_f64();
         let wish = world.replicas_now(0).await;
@@ -88,6 +92,11 @@ async fn way(world: &World, (out, name): (&mut impl Write, &str), pods_to: usize
             .map(|folder| pss_kib(folder))
             .sum();
         peak_kib = peak_kib.max(kib);
+        if told.elapsed() >= TELL_EVERY {
+            let now = format!("{name}: {pods} pods, {alive} nodes, {wish} wished for");
+            writeln!(out, "{now} after {seconds:.0} s").unwrap();
+            told = Instant::now();
+        }
         if pods == pods_to && shares.contains_key(&100) {
             break;
         }

@@ -49,8 +49,11 @@ impl Cluster {
         let Some((caller, _)) = raylets.find(|(_, raylet)| raylet.spec.is_head) else {
             return waiting;
         };
+        let mut holders: BTreeMap<&ResourceRequest, Option<NodeId>> = BTreeMap::new();
         for work in self.works.values().filter(|work| work.queued > 0) {
-            let able = self.first_that_could_hold(&work.request);
+            let able = *holders
+                .entry(&work.request)
+                .or_insert_with(|| self.first_that_could_hold(&work.request));
             let leases = work.queued.min(LEASES_AT_ONCE);
             let at_holder = entry(&mut waiting, able.unwrap_or(*caller), &work.request);
             if able.is_some() {

@@ -146,15 +146,28 @@ impl Cluster {
         self.unsettle();
     }
 
+    /// Places tasks and actors; nothing is given back meanwhile, so what did not fit once is not tried again.
     pub(super) fn place_works(&mut self) {
+        let mut unplaced = BTreeSet::new();
         let waiting = self.works.iter().filter(|(_, work)| work.queued > 0);
         for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
-            let mut runs = self.runs_by_node(id);
+            let Some(work) = self.works.get(&id) else {
+                continue;
+            };
+            if unplaced.contains(&work.request) {
+                continue;
+            }
+            let request = work.request.clone();
+            let mut runs = match work.strategy {
+                SchedulingStrategy::Default => Runs::new(),
+                SchedulingStrategy::Spread => self.runs_by_node(id),
+            };
             let open = self.open_raylets().map(|(node, _)| node);
             let ranked = open.filter_map(|node| self.rank(id, node, &runs));
             let mut ranked: BTreeSet<(Rank, NodeId)> = ranked.collect();
             while self.works.get(&id).is_some_and(|work| work.queued > 0) {
                 let Some((_, node)) = ranked.pop_first() else {
+                    unplaced.insert(request);
                     break;
                 };
                 self.start_run(id, node);
