@@ -106,6 +106,25 @@ fn many_pods_are_asked_for_in_slices() {
     assert_eq!(asked, [100, 200, 250, 250]);
 }
 
+/// A patch for every pod that appears would be a pass of the operator for each.
+#[test]
+fn what_follows_a_slice_comes_in_portions() {
+    let asked = |pods: u32, demand: u64| {
+        let mut cluster = Cluster::default()
+            .group(wide("cpu4", "CPU=4"))
+            .demand("CPU=4", demand);
+        for pod in 0..pods {
+            cluster = cluster.starting("cpu4", &format!("pod-{pod}"));
+        }
+        cluster.group_mut("cpu4").replicas = 100;
+        cluster.decide().groups[0].replicas_to
+    };
+    assert_eq!(asked(24, 250), 100);
+    assert_eq!(asked(25, 250), 125);
+    assert_eq!(asked(60, 250), 160);
+    assert_eq!(asked(24, 120), 120, "the last ones are no portion");
+}
+
 #[test]
 fn a_change_of_mind_is_heard_between_two_slices() {
     let mut cluster = Cluster::default()

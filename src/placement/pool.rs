@@ -180,7 +180,7 @@ impl Pool {
             has_resizing: !snapshot.resizing.pods.is_empty(),
             resized: Vec::new(),
             slot_of: vec![None; snapshot.nodes.len()],
-            first: 0,
+            first: -1,
             last: 0,
             border: Border::default(),
             last_running: None,

@@ -8,6 +8,9 @@
 //! pods appear. A slice is small enough to change one's mind, and large enough to keep the operator
 //! busy.
 //!
+//! What follows comes in portions, too: a patch for every pod that appears would be hundreds of them,
+//! each a pass of the operator.
+//!
 //! Counted by group, so that a group whose pods do not come holds no other one back. What must come
 //! together is not cut: minima, `request_resources` and placement groups are asked for whole.
 
@@ -27,6 +30,9 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
     default_settings: value_of::<GrowthSlices>,
     schema: schema_of::<GrowthSlices>,
 };
+
+/// What follows a slice is asked for once this part of it has come.
+const PORTIONS: u32 = 4;
 
 /// The reason, and the word for demand that waits for its slice.
 pub(super) const CODE: &str = "growth_slice";
@@ -67,10 +73,13 @@ impl Policy for GrowthSlices {
     }
 }
 
-/// Returns how many launches are too many for one slice.
+/// Returns how many launches are too many for one slice: all, where what is left of it is less than a portion.
 fn excess(group: &GroupPlan, slice: u32) -> u32 {
-    let allowed = slice.saturating_sub(group.to_come());
-    group.launched().saturating_sub(allowed)
+    let (allowed, launched) = (slice.saturating_sub(group.to_come()), group.launched());
+    if allowed < launched && allowed < slice.div_ceil(PORTIONS) {
+        return launched;
+    }
+    launched.saturating_sub(allowed)
 }
 
 /// Returns how many of the newest launches of a group, at most `most`, serve tasks alone.

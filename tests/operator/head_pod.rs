@@ -326,7 +326,8 @@ async fn a_suspended_cluster_has_no_pods_and_comes_back_at_its_replicas() {
     cluster.wait_for_pods("g", 2).await;
     cluster.wait_for_pods("headgroup", 1).await;
     // A pod that is gone before the operator's next pass locks its group; that pass counts the maxima.
-    let maximum = json!([{"op": "add", "path": "/spec/workerGroupSpecs/0/maxReplicas", "value": 8}]);
+    let maximum =
+        json!([{"op": "add", "path": "/spec/workerGroupSpecs/0/maxReplicas", "value": 8}]);
     cluster.patch(maximum).await;
     cluster.wait_for_status("/maxWorkerReplicas", 108).await;
     let suspend = |value: Value| json!([{"op": "add", "path": "/spec/suspend", "value": value}]);
