@@ -2,6 +2,7 @@
 
 use super::kube_embedded::EmbeddedKube;
 use super::kube_real::RealKube;
+use super::process::{Program, Running, Start as _};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{Api, PostParams};
@@ -39,6 +40,8 @@ pub struct KubeApi {
     port: u16,
     namespaces: AtomicU32,
     backend: Backend,
+    /// Removes the folder in the end, even when the test process is killed.
+    _guard: Running,
 }
 
 #[derive(Debug)]
@@ -87,6 +90,8 @@ impl KubeApi {
             .tempdir()
             .unwrap()
             .keep();
+        let guard = Program::new("sleep", "/dev/null").arg("infinity");
+        let guard = guard.removing(&folder).start();
         let (backend, port) = match server {
             Server::Real => {
                 let (real, port) = RealKube::start(&folder);
@@ -103,6 +108,7 @@ impl KubeApi {
             port,
             namespaces: AtomicU32::new(0),
             backend,
+            _guard: guard,
         };
         api.wait_until_ready().await?;
         if server == Server::Real {

@@ -15,8 +15,6 @@ pub struct RealKube {
     etcd: Mutex<Option<Running>>,
     server_program: Program,
     etcd_program: Program,
-    /// Removes the folder in the end, even when the test process is killed.
-    _guard: Running,
 }
 
 impl RealKube {
@@ -24,8 +22,6 @@ impl RealKube {
     pub fn start(folder: &Path) -> (Self, u16) {
         let programs = kube_binaries::folder_with(&["etcd", "kube-apiserver"]);
         let etcd_port = free_port();
-        let guard = Program::new("sleep", "/dev/null").arg("infinity");
-        let guard = guard.removing(folder).start();
         let etcd_program = etcd(&programs, folder, etcd_port);
         let etcd = Mutex::new(Some(etcd_program.start()));
         let port = free_port();
@@ -37,7 +33,6 @@ impl RealKube {
             etcd,
             server_program,
             etcd_program,
-            _guard: guard,
         };
         (real, port)
     }
