@@ -401,3 +401,28 @@ fn a_policy_from_outside_joins_the_chain() {
         ["unserved 2 x {CPU: 4}: quiet"]
     );
 }
+
+/// While many pods go one by one, a patch for each would be more than the names cost.
+#[test]
+fn few_names_of_many_wait_for_others() {
+    let forgotten = |gone: usize, listed: usize| {
+        let names = (0..listed).map(|number| format!("pod-{number}"));
+        let mut cluster = Cluster::default().group(group("cpu4", "CPU=4"));
+        for name in names.clone().skip(gone) {
+            let mut pod = running("cpu4", &name, "CPU=4");
+            pod.status = NodeStatus::Deleting;
+            cluster = cluster.node(pod);
+        }
+        let names: Vec<_> = names.map(|name| name.as_str().into()).collect();
+        cluster
+            .history
+            .named_seen
+            .extend(names.iter().take(gone).cloned());
+        cluster.group_mut("cpu4").workers_to_delete = names;
+        cluster.group_mut("cpu4").replicas = 0;
+        cluster.decide().groups[0].forget.len()
+    };
+    assert_eq!((forgotten(1, 4), forgotten(1, 5)), (1, 0));
+    assert_eq!((forgotten(24, 100), forgotten(25, 100)), (0, 25));
+    assert_eq!((forgotten(1, 1), forgotten(100, 100)), (1, 100));
+}
