@@ -77,12 +77,10 @@ async fn way(world: &World, (out, name): (&mut impl Write, &str), pods_to: usize
         let workers = nodes
             .iter()
             .filter(|node| node.ray_node_type_name != "headgroup");
-        let alive = workers
-            .filter(|node| node.status == 1 || node.status == 4)
-            .count();
+        let alive = workers.count();
         let pods = world.cluster.pods_of("small").await.len();
         let done = if pods_to == 0 { WORKERS - pods } else { alive };
-        for percent in [10, 50, 90, 100] {
+        for percent in [10, 50, 75, 90, 100] {
             if done * 100 >= WORKERS * percent {
                 shares.entry(percent).or_insert(seconds);
             }

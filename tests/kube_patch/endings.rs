@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 const FINALIZER: &str = "ray.io/idle-termination-cleanup-finalizer";
 
 /// A head whose GCS answers.
-fn head() -> RayHead {
+pub(super) fn head() -> RayHead {
     let head = RayHead::new(Settings::default(), crate::support::now());
     head.start_node(NodeSpec {
         pod: "head-0".to_owned(),
@@ -27,7 +27,11 @@ fn head() -> RayHead {
     head
 }
 
-async fn end(access: &RayAccess<'_>, head: &RayHead, policy: TerminationPolicy) -> Terminated {
+pub(super) async fn end(
+    access: &RayAccess<'_>,
+    head: &RayHead,
+    policy: TerminationPolicy,
+) -> Terminated {
     let gcs = GcsClient::over(head.gcs_channel(), AuthSettings::Disabled);
     let terminator = Terminator::new(&gcs, access.client().await, &access.namespace, CLUSTER);
     let stored = access.stored().await;

@@ -7,5 +7,7 @@ const SERVER: Server = Server::Real;
 
 #[path = "endings.rs"]
 mod endings;
+#[path = "newer_definition.rs"]
+mod newer_definition;
 #[path = "plans.rs"]
 mod plans;
