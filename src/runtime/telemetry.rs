@@ -17,7 +17,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::{LookupSpan, Registry};
-use tracing_subscriber::{Layer, reload};
+use tracing_subscriber::reload;
 
 use crate::clock::Clock;
 use crate::config::{Log, LogFormat, LogLevel};
@@ -53,8 +53,11 @@ impl Telemetry {
             .with_ansi(false)
             .event_format(StockLine(clock))
             .with_writer(second.clone());
-        let subscriber =
-            tracing_subscriber::registry().with(level.and_then(first_layer).and_then(second_layer));
+        // One by one: joined to one layer they are asked about every event of every library anew.
+        let subscriber = tracing_subscriber::registry()
+            .with(level)
+            .with(first_layer)
+            .with(second_layer);
         let telemetry = Self {
             level: handle,
             is_json,
@@ -337,6 +340,14 @@ mod tests {
         telemetry.set_level(LogLevel::Error);
         warn!("hidden");
         assert_eq!(out.take(), "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_will_read_is_known_beforehand() {
+        let clock = Clock::starting_at(Timestamp::from_ms(0));
+        let (subscriber, _telemetry) = Telemetry::new(Log::default(), clock, io::sink, false);
+        // Without this, each of the many traces of the HTTP/2 library is asked about every time.
+        assert_eq!(subscriber.max_level_hint(), Some(LevelFilter::INFO));
     }
 
     #[tokio::test(start_paused = true)]
