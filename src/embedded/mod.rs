@@ -4,6 +4,7 @@
 //! no clock and roll no dice: time comes from a [`Now`], names from a seed.
 
 pub mod kube;
+pub(crate) mod lean;
 pub mod news;
 pub mod operator;
 pub mod pods;

@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+
 use super::SimulatorError;
 use super::faults::{FaultKind, Only};
 use super::gangs::room;
@@ -317,11 +320,13 @@ impl Run {
     /// Returns what is not at its minimum, or still stands in a list.
     async fn what_is_large(&self) -> Result<Vec<String>, SimulatorError> {
         let raycluster = self.world.raycluster().await?;
+        let workers = self.world.workers(None).await?;
         let mut large = Vec::new();
         for spec in groups(&raycluster) {
             let name = text(&spec, "groupName");
             let (min, replicas) = (number(&spec, "minReplicas"), number(&spec, "replicas"));
-            let pods = self.world.workers(Some(&name)).await?.len();
+            let is_of = |pod: &&Pod| pod.labels().get("ray.io/group") == Some(&name);
+            let pods = workers.iter().filter(is_of).count();
             let hosts = number(&spec, "numOfHosts").max(1);
             let is_right = u64::try_from(pods).unwrap_or(0) == min * hosts;
             let listed = list(&spec);

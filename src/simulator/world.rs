@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
-use kube::Client;
-use kube::api::{Api, DynamicObject, ListParams, PostParams};
+use kube::api::{Api, DynamicObject, GetParams, ListParams, PostParams};
+use kube::core::Request;
+use kube::{Client, Resource as _};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -24,6 +25,7 @@ use crate::admin::AdminState;
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::embedded::kube::{KubeApi, Settings as KubeSettings};
+use crate::embedded::lean::PodOutline;
 use crate::embedded::pods::{self, ContainerStart};
 use crate::embedded::ray::{RayHead, RayRuntime, RuntimeSettings, Settings as RaySettings};
 use crate::embedded::{Now, operator};
@@ -342,8 +344,11 @@ impl World {
 
     /// Returns the RayCluster as it is.
     pub(super) async fn raycluster(&self) -> Result<Value, SimulatorError> {
-        let object = self.rayclusters().get(CLUSTER).await?;
-        Ok(serde_json::to_value(object)?)
+        let kind = operator::ray_cluster_resource();
+        let request = Request::new(DynamicObject::url_path(&kind, Some(NAMESPACE)));
+        let request = request.get(CLUSTER, &GetParams::default());
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        Ok(self.client.request(request).await?)
     }
 
     /// Returns a way to the pods.
@@ -357,11 +362,10 @@ impl World {
             Some(group) => format!("ray.io/node-type=worker,ray.io/group={group}"),
             None => "ray.io/node-type=worker".to_owned(),
         };
-        let listed = self.pod_api();
-        let listed = listed
-            .list(&ListParams::default().labels(&selector))
-            .await?;
-        let mut pods = listed.items;
+        let listed: Api<PodOutline> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let params = ListParams::default().labels(&selector);
+        let pods = listed.list(&params).await?.items.into_iter();
+        let mut pods: Vec<Pod> = pods.map(PodOutline::into_pod).collect();
         pods.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         Ok(pods)
     }

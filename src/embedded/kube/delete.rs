@@ -7,12 +7,11 @@ use super::read::ListOptions;
 use super::refusal::Refusal;
 use super::request::{Query, Target};
 use super::shape::Shape;
-use super::store::Object;
+use super::store::{Object, Stored};
 use crate::embedded::kube_time;
 use crate::model::Timestamp;
 use k8s_openapi::jiff;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 /// What a DELETE answers.
 pub(super) enum Deleted {
@@ -23,10 +22,11 @@ pub(super) enum Deleted {
 }
 
 impl Deleted {
-    pub(super) fn shown(&self, shape: &Shape) -> Value {
+    /// Returns the answer as JSON.
+    pub(super) fn shown(&self, shape: &Shape) -> String {
         match self {
-            Self::Object(object) => shape.one(object),
-            Self::Gone(status) => status.clone(),
+            Self::Object(object) => shape.text(object),
+            Self::Gone(status) => status.to_string(),
         }
     }
 }
@@ -88,7 +88,7 @@ impl State {
         options: &ListOptions,
         (body, query): (Value, &Query),
         shape: &Shape,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<String, Refusal> {
         let scope = target.scope();
         let listed = self.store.list(&scope);
         let admitted = listed.filter(|(_, object)| options.selector.admits(object));
@@ -120,7 +120,7 @@ impl State {
     ) -> Result<Deleted, Refusal> {
         let old = self.find(target)?;
         check_preconditions(target, &old, options)?;
-        let mut new = (*old).clone();
+        let mut new = (**old).clone();
         if let Some(finalizer) = options.finalizer {
             add_finalizer(&mut new, finalizer);
         }
@@ -135,11 +135,11 @@ impl State {
             return Ok(self.remove(target, &old, options));
         }
         self.mark(target, &mut new, grace_secs);
-        if *old == new {
+        if **old == new {
             return Ok(Deleted::Object(old));
         }
         if options.is_dry_run {
-            return Ok(Deleted::Object(Arc::new(new)));
+            return Ok(Deleted::Object(Stored::new(new)));
         }
         self.store.put(target.key(), new).map(Deleted::Object)
     }
@@ -165,12 +165,12 @@ impl State {
     }
 
     fn remove(&mut self, target: &Target, old: &Object, options: &DeleteOptions) -> Deleted {
-        let mut last = (**old).clone();
+        let mut last = (***old).clone();
         if target.kind.is("Pod") {
             self.mark(target, &mut last, 0);
         }
         let last = if options.is_dry_run {
-            Arc::new(last)
+            Stored::new(last)
         } else {
             self.store.remove(target.key(), last)
         };

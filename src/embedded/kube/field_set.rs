@@ -72,17 +72,6 @@ impl FieldSet {
         at.is_member = true;
     }
 
-    pub(super) fn contains(&self, steps: &[Step]) -> bool {
-        let mut at = self;
-        for step in steps {
-            match at.children.get(step) {
-                Some(child) => at = child,
-                None => return false,
-            }
-        }
-        at.is_member
-    }
-
     /// Returns every path.
     pub(super) fn paths(&self) -> Vec<Vec<Step>> {
         let mut paths = Vec::new();
@@ -103,24 +92,44 @@ impl FieldSet {
 
     pub(super) fn union(&self, other: &Self) -> Self {
         let mut union = self.clone();
-        for path in other.paths() {
-            union.insert(&path);
-        }
+        union.add(other);
         union
     }
 
+    fn add(&mut self, other: &Self) {
+        self.is_member |= other.is_member;
+        let children = other.children.iter().filter(|(_, child)| !child.is_empty());
+        for (step, child) in children {
+            match self.children.get_mut(step) {
+                Some(own) => own.add(child),
+                None => drop(self.children.insert(step.clone(), child.clone())),
+            }
+        }
+    }
+
     pub(super) fn difference(&self, other: &Self) -> Self {
-        self.filtered(|path| !other.contains(path))
+        self.filtered(other, false)
     }
 
     pub(super) fn intersection(&self, other: &Self) -> Self {
-        self.filtered(|path| other.contains(path))
+        self.filtered(other, true)
     }
 
-    fn filtered(&self, keeps: impl Fn(&[Step]) -> bool) -> Self {
-        let mut kept = Self::default();
-        for path in self.paths().iter().filter(|path| keeps(path)) {
-            kept.insert(path);
+    /// Returns the paths that are in the other set, or those that are not.
+    fn filtered(&self, other: &Self, is_wanted_there: bool) -> Self {
+        let mut kept = Self {
+            is_member: self.is_member && other.is_member == is_wanted_there,
+            children: BTreeMap::new(),
+        };
+        let nothing = Self::default();
+        for (step, child) in &self.children {
+            let child = child.filtered(
+                other.children.get(step).unwrap_or(&nothing),
+                is_wanted_there,
+            );
+            if !child.is_empty() {
+                kept.children.insert(step.clone(), child);
+            }
         }
         kept
     }

@@ -45,7 +45,7 @@ impl State {
                 let name = metadata["name"].as_str().unwrap_or_default();
                 return Err(Refusal::forbidden(kind, name, &problem));
             }
-            let mut quota = (**quota).clone();
+            let mut quota = (***quota).clone();
             quota["status"]["used"]["pods"] = json!((used + 1).to_string());
             counted.push((key.clone(), quota));
         }

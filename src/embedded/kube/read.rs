@@ -8,7 +8,7 @@ use super::selector::Selector;
 use super::shape::Shape;
 use super::store::{Key, Object};
 use super::watch::Subject;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -179,7 +179,7 @@ impl State {
         target: &Target,
         options: &ListOptions,
         shape: &Shape,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<String, Refusal> {
         let scope = target.scope();
         let asked = match (&options.from, options.version) {
             (Some(page), _) => Some(page.version),
@@ -204,7 +204,7 @@ impl State {
     }
 
     /// Returns from where a watch goes on and what it shows first.
-    pub(super) fn start_watch(&self, subject: &Subject) -> (u64, Vec<Value>) {
+    pub(super) fn start_watch(&self, subject: &Subject) -> (u64, Vec<String>) {
         let current = self.store.version();
         let options = &subject.options;
         let is_initial = match (options.sends_initial, options.version) {
@@ -244,7 +244,7 @@ fn page_of(
     objects: BTreeMap<Key, Object>,
     version: u64,
     (options, shape): (&ListOptions, &Shape),
-) -> Value {
+) -> String {
     let is_later = |key: &Key| {
         options
             .from

@@ -76,17 +76,16 @@ where
             }
             let body = body::collect(body).await?;
             let answer = Exchange::new(&shared, parts, body).answer();
-            Ok(answer.unwrap_or_else(|refusal| json_answer(refusal.status, &refusal.to_value())))
+            Ok(answer.unwrap_or_else(|refusal| {
+                json_answer(refusal.status, refusal.to_value().to_string())
+            }))
         })
     }
 }
 
-fn json_answer(status: StatusCode, value: &Value) -> Response<KubeBody> {
-    answer(
-        status,
-        "application/json",
-        KubeBody::whole(format!("{value}\n")),
-    )
+fn json_answer(status: StatusCode, mut text: String) -> Response<KubeBody> {
+    text.push('\n');
+    answer(status, "application/json", KubeBody::whole(text))
 }
 
 fn answer(status: StatusCode, content_type: &'static str, body: KubeBody) -> Response<KubeBody> {
@@ -136,7 +135,7 @@ impl<'a> Exchange<'a> {
             Place::Review(review) => {
                 state.authorize(&user, &Asked::review(&review))?;
                 let review = state.review(&user, &review, self.json()?)?;
-                Ok(json_answer(StatusCode::CREATED, &review))
+                Ok(json_answer(StatusCode::CREATED, review.to_string()))
             }
             Place::Unserved(unserved) => {
                 let verb = unserved.verb(&self.parts.method, &self.query);
@@ -180,37 +179,37 @@ impl<'a> Exchange<'a> {
         let include = self.query.get("includeObject");
         let now = self.shared.settings.now.clone();
         let shape = Shape::new(target.kind, (self.accept(), include), now)?;
-        let ok = |value: &Value| json_answer(StatusCode::OK, value);
+        let ok = |text| json_answer(StatusCode::OK, text);
         match verb {
-            Verb::Get => Ok(ok(&shape.one(&*state.get(target, &self.query)?))),
+            Verb::Get => Ok(ok(shape.text(&state.get(target, &self.query)?))),
             Verb::List => {
                 let options = ListOptions::parse(target.kind, &self.query, false)?;
-                Ok(ok(&state.list(target, &options, &shape)?))
+                Ok(ok(state.list(target, &options, &shape)?))
             }
             Verb::Watch => self.watch(state, target, shape),
             Verb::Create => {
                 let created = state.create(target, self.json()?, &self.write_options())?;
-                Ok(json_answer(StatusCode::CREATED, &created.shown(&shape)))
+                Ok(json_answer(StatusCode::CREATED, created.shown(&shape)))
             }
             Verb::Update => {
                 let updated = state.update(target, self.json()?, &self.write_options())?;
-                Ok(ok(&shape.one(&updated)))
+                Ok(ok(shape.text(&updated)))
             }
             Verb::Patch => {
                 let content_type = header_of(&self.parts.headers, header::CONTENT_TYPE);
                 let patch = (content_type.unwrap_or_default(), self.body.as_ref());
                 let (status, patched) = state.patch(target, patch, &self.write_options())?;
-                Ok(json_answer(status, &shape.one(&patched)))
+                Ok(json_answer(status, shape.text(&patched)))
             }
             Verb::Delete => {
                 let deleted = state.delete(target, self.optional_json()?, &self.query)?;
-                Ok(ok(&deleted.shown(&shape)))
+                Ok(ok(deleted.shown(&shape)))
             }
             Verb::DeleteCollection => {
                 let options = ListOptions::parse(target.kind, &self.query, false)?;
                 let deletion = (self.optional_json()?, &self.query);
                 Ok(ok(
-                    &state.delete_collection(target, &options, deletion, &shape)?
+                    state.delete_collection(target, &options, deletion, &shape)?
                 ))
             }
         }

@@ -62,17 +62,37 @@ impl Shape {
         }
     }
 
-    pub(super) fn list(&self, objects: &[Object], metadata: Value) -> Value {
+    /// Returns an object as JSON.
+    pub(super) fn text(&self, object: &Object) -> String {
+        if self.is_as_stored() {
+            return object.text().to_owned();
+        }
+        self.one(object).to_string()
+    }
+
+    /// Returns whether objects are shown as they are kept.
+    fn is_as_stored(&self) -> bool {
+        self.form == Form::Full && !self.is_newer_event()
+    }
+
+    /// Returns a list as JSON.
+    pub(super) fn list(&self, objects: &[Object], metadata: Value) -> String {
         let mut metadata = metadata;
         if self.kind.is_custom() {
             members::fill(&mut metadata, "continue", json!(""));
         }
-        let (kind, api_version, items): (_, _, Vec<Value>) = match self.form {
-            Form::Table(_) => return self.table(objects.iter().map(AsRef::as_ref), metadata),
+        let (kind, api_version, items): (_, _, Vec<String>) = match self.form {
+            Form::Table(_) => {
+                let objects = objects.iter().map(|object| &***object);
+                return self.table(objects, metadata).to_string();
+            }
             Form::Metadata => (
                 "PartialObjectMetadataList".to_owned(),
                 "meta.k8s.io/v1".to_owned(),
-                objects.iter().map(|object| metadata_of(object)).collect(),
+                objects
+                    .iter()
+                    .map(|object| metadata_of(object).to_string())
+                    .collect(),
             ),
             Form::Full => (
                 format!("{}List", self.kind.kind),
@@ -80,7 +100,11 @@ impl Shape {
                 objects.iter().map(|object| self.item(object)).collect(),
             ),
         };
-        json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items})
+        let (kind, api_version) = (json!(kind), json!(api_version));
+        let items = items.join(",");
+        format!(
+            "{{\"apiVersion\":{api_version},\"items\":[{items}],\"kind\":{kind},\"metadata\":{metadata}}}"
+        )
     }
 
     /// Returns the object of a bookmark.
@@ -96,21 +120,36 @@ impl Shape {
         }
     }
 
+    /// Both kinds of Event are kept in the older form.
+    fn is_newer_event(&self) -> bool {
+        self.kind.is("Event") && !self.kind.group.is_empty()
+    }
+
     fn full(&self, object: &Value) -> Value {
-        if self.kind.is("Event") && !self.kind.group.is_empty() {
+        if self.is_newer_event() {
             return event_forms::from_core(object);
         }
         object.clone()
     }
 
     /// The items of a list of a built-in kind do not say their kind.
-    fn item(&self, object: &Value) -> Value {
+    fn item(&self, object: &Object) -> String {
+        if self.kind.is_custom() {
+            return self.text(object);
+        }
+        let (api_version, kind) = (json!(self.kind.api_version()), json!(self.kind.kind));
+        let said = format!("{{\"apiVersion\":{api_version},\"kind\":{kind},");
+        if self.is_as_stored()
+            && let Some(rest) = object.text().strip_prefix(&said)
+        {
+            return format!("{{{rest}");
+        }
         let mut item = self.full(object);
-        if let (false, Value::Object(members)) = (self.kind.is_custom(), &mut item) {
+        if let Value::Object(members) = &mut item {
             members.remove("kind");
             members.remove("apiVersion");
         }
-        item
+        item.to_string()
     }
 
     fn table<'a>(&self, objects: impl Iterator<Item = &'a Value>, metadata: Value) -> Value {

@@ -5,13 +5,41 @@ use super::refusal::Refusal;
 use crate::embedded::news;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 /// etcd's limit of a request, which its own framing is part of.
 const OBJECT_BYTES_MAX: usize = 1_572_864;
 
 /// An object as it was at some version; shared by store, history and watches.
-pub(super) type Object = Arc<Value>;
+pub(super) type Object = Arc<Stored>;
+
+/// An object, and how it is written: once, however many lists and watches show it.
+#[derive(Debug)]
+pub(super) struct Stored {
+    value: Value,
+    text: OnceLock<String>,
+}
+
+impl Stored {
+    pub(super) fn new(value: Value) -> Object {
+        let text = OnceLock::new();
+        Arc::new(Self { value, text })
+    }
+
+    /// Returns the object as JSON.
+    pub(super) fn text(&self) -> &str {
+        self.text.get_or_init(|| self.value.to_string())
+    }
+}
+
+impl Deref for Stored {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.value
+    }
+}
 
 /// Where an object is kept.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -169,12 +197,12 @@ impl Store {
     ///
     /// Errors: it is larger than etcd takes.
     pub(super) fn put(&mut self, key: Key, mut object: Value) -> Result<Object, Refusal> {
-        if object.to_string().len() > OBJECT_BYTES_MAX {
+        set_version(&mut object, self.version + 1);
+        let object = Stored::new(object);
+        if object.text().len() > OBJECT_BYTES_MAX {
             return Err(Refusal::object_too_large());
         }
         let version = self.next_version();
-        set_version(&mut object, version);
-        let object = Arc::new(object);
         let old = self.objects.insert(key.clone(), object.clone());
         self.record(Change {
             version,
@@ -190,7 +218,7 @@ impl Store {
     pub(super) fn remove(&mut self, key: Key, mut last: Value) -> Object {
         let version = self.next_version();
         set_version(&mut last, version);
-        let last = Arc::new(last);
+        let last = Stored::new(last);
         let old = self.objects.remove(&key);
         self.record(Change {
             version,

@@ -5,7 +5,7 @@ use super::body::KubeBody;
 use super::read::ListOptions;
 use super::refusal::Refusal;
 use super::shape::Shape;
-use super::store::{Change, Object, Scope};
+use super::store::{Change, Object, Scope, Stored};
 use crate::embedded::news;
 use bytes::Bytes;
 use futures_util::stream::StreamExt;
@@ -47,7 +47,7 @@ struct Watch {
 pub(super) fn open(
     shared: &Arc<Shared>,
     subject: Subject,
-    (cursor, first): (u64, Vec<Value>),
+    (cursor, first): (u64, Vec<String>),
     changed: news::Receiver<u64>,
 ) -> KubeBody {
     let every = shared.settings.bookmark_every;
@@ -63,7 +63,7 @@ pub(super) fn open(
         marked: cursor,
         cursor,
         changed,
-        lines: first.iter().map(line).collect(),
+        lines: first.into_iter().map(line).collect(),
         bookmark,
         deadline: Box::pin(tokio::time::sleep(timeout)),
         is_over: false,
@@ -117,12 +117,12 @@ impl Watch {
                 let events = changes
                     .iter()
                     .filter_map(|change| self.subject.event(change));
-                self.lines.extend(events.map(|event| line(&event)));
+                self.lines.extend(events.map(line));
                 // A watch may start at a version that is yet to come.
                 self.cursor = self.cursor.max(version);
             }
             Err(gone) => {
-                self.lines.push_back(line(&error(&gone)));
+                self.lines.push_back(line(error(&gone)));
                 self.is_over = true;
             }
         }
@@ -132,7 +132,7 @@ impl Watch {
         if self.cursor > self.marked {
             self.marked = self.cursor;
             let bookmark = self.subject.bookmark(self.cursor, json!({}));
-            self.lines.push_back(line(&bookmark));
+            self.lines.push_back(line(bookmark));
         }
         let every = self.shared.settings.bookmark_every;
         self.bookmark = Some(Box::pin(tokio::time::sleep(every)));
@@ -141,7 +141,7 @@ impl Watch {
 
 impl Subject {
     /// Returns the event that a change is for somebody who sees what the selector admits.
-    fn event(&self, change: &Change) -> Option<Value> {
+    fn event(&self, change: &Change) -> Option<String> {
         let admits = |object: &Option<Object>| {
             let admits = |object: &Object| self.options.selector.admits(object);
             object.as_ref().is_some_and(admits)
@@ -152,35 +152,40 @@ impl Subject {
             (true, None) => Some(self.shown("DELETED", &change.last)),
             // It has changed so that the selector admits it no longer: shown as it was.
             (true, Some(_)) => {
-                let mut last = change.old.as_deref().cloned().unwrap_or_default();
+                let mut last = change
+                    .old
+                    .as_deref()
+                    .map_or(Value::Null, |old| (**old).clone());
                 last["metadata"]["resourceVersion"] = json!(change.version.to_string());
-                Some(self.shown("DELETED", &last))
+                Some(self.shown("DELETED", &Stored::new(last)))
             }
             (false, _) => None,
         }
     }
 
-    /// Returns an event of this type about an object.
-    pub(super) fn shown(&self, event: &str, object: &Value) -> Value {
-        json!({"type": event, "object": self.shape.one(object)})
+    /// Returns an event of this type about an object, as JSON.
+    pub(super) fn shown(&self, event: &str, object: &Object) -> String {
+        let object = self.shape.text(object);
+        format!("{{\"object\":{object},\"type\":\"{event}\"}}")
     }
 
     /// Returns the event that tells how far a watch has come.
-    pub(super) fn bookmark(&self, version: u64, annotations: Value) -> Value {
+    pub(super) fn bookmark(&self, version: u64, annotations: Value) -> String {
         let mut metadata =
             json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
         if annotations.as_object().is_some_and(|all| !all.is_empty()) {
             metadata["annotations"] = annotations;
         }
-        json!({"type": "BOOKMARK", "object": self.shape.bookmark(metadata)})
+        json!({"type": "BOOKMARK", "object": self.shape.bookmark(metadata)}).to_string()
     }
 }
 
 /// Returns the event that ends a watch.
-fn error(refusal: &Refusal) -> Value {
-    json!({"type": "ERROR", "object": refusal.to_value()})
+fn error(refusal: &Refusal) -> String {
+    json!({"type": "ERROR", "object": refusal.to_value()}).to_string()
 }
 
-fn line(event: &Value) -> Bytes {
-    Bytes::from(format!("{event}\n"))
+fn line(mut event: String) -> Bytes {
+    event.push('\n');
+    Bytes::from(event)
 }

@@ -12,7 +12,7 @@ use super::refusal::{Cause, Refusal};
 use super::request::{Query, Target};
 use super::rules;
 use super::shape::Shape;
-use super::store::{Key, Object};
+use super::store::{Key, Object, Stored};
 use crate::embedded::kube_time;
 use crate::model::Timestamp;
 use http::StatusCode;
@@ -69,10 +69,11 @@ pub(super) enum Created {
 }
 
 impl Created {
-    pub(super) fn shown(&self, shape: &Shape) -> Value {
+    /// Returns the answer as JSON.
+    pub(super) fn shown(&self, shape: &Shape) -> String {
         match self {
-            Self::Object(object) => shape.one(object),
-            Self::Answer(answer) => answer.clone(),
+            Self::Object(object) => shape.text(object),
+            Self::Answer(answer) => answer.to_string(),
         }
     }
 }
@@ -131,7 +132,7 @@ impl State {
         }
         self.count_in_quotas(kind, &object, options.is_dry_run)?;
         if options.is_dry_run {
-            return Ok(Arc::new(object));
+            return Ok(Stored::new(object));
         }
         self.store.put(key, object)
     }
@@ -294,11 +295,11 @@ impl State {
             new["metadata"]["generation"] = json!(generation + 1);
         }
         managed::after_write(kind, Some(old), &mut new, (manager, (self.now)()));
-        if **old == new {
+        if ***old == new {
             return Ok(Arc::clone(old));
         }
         if options.is_dry_run {
-            return Ok(Arc::new(new));
+            return Ok(Stored::new(new));
         }
         if is_let_go(kind, &new) {
             return Ok(self.store.remove(target.key(), new));
@@ -394,13 +395,10 @@ fn keep_what_the_server_owns(old: &Value, new: &mut Value) {
 
 /// Everything but metadata and status counts.
 fn is_spec_changed(old: &Value, new: &Value) -> bool {
-    let spec = |object: &Value| {
-        let mut spec = object.clone();
-        if let Some(members) = spec.as_object_mut() {
-            members.remove("metadata");
-            members.remove("status");
-        }
-        spec
-    };
-    spec(old) != spec(new)
+    !spec_of(old).eq(spec_of(new))
+}
+
+fn spec_of(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    let members = object.as_object().into_iter().flatten();
+    members.filter(|(name, _)| !matches!(name.as_str(), "metadata" | "status"))
 }

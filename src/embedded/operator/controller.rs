@@ -2,10 +2,10 @@
 
 use super::names::CLUSTER_LABEL;
 use super::{Operator, OperatorError, Requeue, Settings, ray_cluster_resource};
+use crate::embedded::lean::PodOutline;
 use crate::embedded::{Now, watched};
 use crate::model::Timestamp;
 use futures_util::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject};
 use kube::runtime::watcher::{Config, Event};
 use kube::{Client, Resource, ResourceExt};
@@ -24,7 +24,7 @@ const BACKOFF_MAX_MS: u64 = 1_000_000;
 pub async fn run(client: Client, settings: Settings, now: Now) {
     let (namespace, resource) = (settings.namespace.clone(), ray_cluster_resource());
     let clusters: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let pods: Api<PodOutline> = Api::namespaced(client.clone(), &namespace);
     let mut clusters = pin!(watched(clusters, Config::default()));
     let mut pods = pin!(watched(pods, Config::default().labels(CLUSTER_LABEL)));
     let mut operator = Operator::new(client, settings, now.clone());
@@ -84,7 +84,7 @@ impl Queue {
         }
     }
 
-    fn on_pod(&mut self, event: Event<Pod>, now: Timestamp) {
+    fn on_pod(&mut self, event: Event<PodOutline>, now: Timestamp) {
         match event {
             Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod) => {
                 let owners = pod.owner_references().iter();

@@ -31,6 +31,7 @@ pub use cluster::{RayCluster, Spec, Status, WorkerGroup, ray_cluster_resource};
 pub use controller::run;
 
 use super::Now;
+use super::lean::PodOutline;
 use expectations::Expectations;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::events::v1::Event;
@@ -232,9 +233,11 @@ impl Operator {
     /// Returns the pods of a cluster that a further selector admits, which starts with a comma.
     async fn pods_of(&self, cluster: &RayCluster, more: &str) -> Result<Vec<Pod>, OperatorError> {
         let selector = format!("{}={}{more}", names::CLUSTER_LABEL, cluster.name());
-        let pods: Api<Pod> = self.api(cluster);
+        let pods: Api<PodOutline> = self.api(cluster);
         let listed = pods.list(&ListParams::default().labels(&selector)).await;
-        Ok(listed.map_err(OperatorError::api("list pods"))?.items)
+        let listed = listed.map_err(OperatorError::api("list pods"))?;
+        let pods = listed.items.into_iter();
+        Ok(pods.map(PodOutline::into_pod).collect())
     }
 
     /// Writes the Event that is the only sign of a refused cluster.

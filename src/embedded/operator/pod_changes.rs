@@ -6,6 +6,7 @@ use super::names::{GROUP_LABEL, HEAD_GROUP, NODE_TYPE_LABEL};
 use super::pod_template::{self, SPEC_HASH};
 use super::worker_groups::{self, GroupPlan, NewHost, NewReplica};
 use super::{Operator, OperatorError, status};
+use crate::embedded::lean::PodOutline;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
@@ -199,7 +200,7 @@ impl Operator {
         name: &str,
         reason: &'static str,
     ) -> Result<(), OperatorError> {
-        let pods: Api<Pod> = self.api(cluster);
+        let pods: Api<PodOutline> = self.api(cluster);
         match pods.delete(name, &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             Err(source) => Err(OperatorError::Pod { reason, source }),
@@ -212,7 +213,7 @@ impl Operator {
     }
 
     async fn delete_all(&self, cluster: &RayCluster) -> Result<(), OperatorError> {
-        let pods: Api<Pod> = self.api(cluster);
+        let pods: Api<PodOutline> = self.api(cluster);
         for pod in self.pods_of(cluster, "").await? {
             if pod.metadata.deletion_timestamp.is_none() {
                 let deleted = pods.delete(&pod.name_any(), &DeleteParams::default()).await;

@@ -19,6 +19,7 @@ pub use processes::Processes;
 pub use ray_processes::{RayProcessSettings, RayProcesses};
 pub use resize::ResizeRoom;
 
+use super::lean::PodToRun;
 use super::{Now, watched};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -138,7 +139,7 @@ impl Exits {
 /// What all pods of a run share.
 struct Kubelet<R> {
     client: Client,
-    pods: Api<Pod>,
+    pods: Api<PodToRun>,
     settings: Settings,
     runtime: R,
     now: Now,
@@ -154,7 +155,7 @@ impl<R> Kubelet<R> {
 
 /// Runs the pods of one namespace until it is dropped; what runs then is the runtime's to end.
 pub async fn run<R: ContainerRuntime>(client: Client, settings: Settings, runtime: R, now: Now) {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &settings.namespace);
+    let pods: Api<PodToRun> = Api::namespaced(client.clone(), &settings.namespace);
     let addresses = AtomicU32::new(0);
     let kubelet = Kubelet {
         client,
@@ -190,7 +191,7 @@ struct Known {
 
 impl Known {
     /// Passes an event on, and returns the life of a pod that is new.
-    fn on_event(&mut self, event: Event<Pod>) -> Option<Life> {
+    fn on_event(&mut self, event: Event<PodToRun>) -> Option<Life> {
         match event {
             Event::Apply(pod) => self.on_pod(pod),
             Event::InitApply(pod) => {
@@ -215,9 +216,9 @@ impl Known {
         }
     }
 
-    fn on_pod(&mut self, pod: Pod) -> Option<Life> {
+    fn on_pod(&mut self, pod: PodToRun) -> Option<Life> {
         let uid = pod.uid()?;
-        let pod = Arc::new(pod);
+        let pod = Arc::new(pod.into_pod());
         if let Some(updates) = self.updates.get(&uid) {
             updates.send_replace(Update::Changed(pod));
             return None;
