@@ -15,9 +15,16 @@ use rayscaler::model::{
     ReplicaRemoval, ScaleDecision, WorkerGroupName,
 };
 use rayscaler::wire::gcs::ray::rpc::autoscaler::NodeStatus as WireStatus;
+use rayscaler::wire::gcs::{GcsClient, GcsSettings};
 use support::ray::{HeadOptions, RayHead, RayVersion, RayWorker, WorkerOptions};
 
 const HOLD: &str = r#"{"CPU": 1, "X": 1}"#;
+
+const SETTINGS: DrainSettings = DrainSettings {
+    answer_ms: 20_000,
+    preemption_ms: 600_000,
+    alive_within_ms: 2_000,
+};
 
 struct World {
     head: RayHead,
@@ -33,12 +40,7 @@ impl World {
         })
         .await;
         let clock = Clock::system();
-        let settings = DrainSettings {
-            answer_ms: 20_000,
-            preemption_ms: 600_000,
-            alive_within_ms: 2_000,
-        };
-        let drainer = Drainer::new(&head.client(), head.raylets(), clock.clone(), settings);
+        let drainer = Drainer::new(&head.client(), head.raylets(), clock.clone(), SETTINGS);
         Self {
             head,
             clock,
@@ -255,13 +257,15 @@ async fn what_is_not_known_to_be_alive_is_not_drained() {
     let worker = world.worker("w", "").await;
     let decision = removal("w", &["w"], RemovalCause::Idle);
 
-    let mut snapshot = world.snapshot(vec![node(&worker, "w", 0)]);
-    snapshot.completeness.gcs_at = Some(world.clock.now().minus_ms(2_500));
-    let drained = world.drainer.drain(&snapshot, &decision).await;
-    assert_eq!(codes(&drained.refused), [("w", "stale")]);
-    snapshot.completeness.gcs_at = None;
-    let drained = world.drainer.drain(&snapshot, &decision).await;
-    assert_eq!(codes(&drained.refused), [("w", "stale")]);
+    // Where the state is old the GCS is asked who lives: another node in the same pod is not the one that was idle.
+    let mut other = node(&worker, "w", 0);
+    other.node_id = NodeId::from_bytes(&[7; 28]);
+    let mut snapshot = world.snapshot(vec![other]);
+    for gcs_at in [Some(world.clock.now().minus_ms(2_500)), None] {
+        snapshot.completeness.gcs_at = gcs_at;
+        let drained = world.drainer.drain(&snapshot, &decision).await;
+        assert_eq!(codes(&drained.refused), [("w", "stale")]);
+    }
 
     let mut starting = node(&worker, "w", 0);
     starting.status = NodeStatus::Starting;
@@ -353,5 +357,31 @@ async fn without_an_answer_of_the_gcs_the_replica_stays() {
     assert!(drained.may_go.is_empty() && drained.leaving.len() == 1);
     decision.groups[0].remove[0].finish.by = Some(world.clock.now());
     let drained = drainer.drain(&snapshot, &decision).await;
+    assert_eq!(drained.may_go, names(&["w"]));
+}
+
+/// A GCS whose replies take seconds must not keep idle nodes for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_state_is_enough_where_the_gcs_says_that_the_node_lives() {
+    let world = World::start(RayVersion::Newest).await;
+    let worker = world.idle_worker("w").await;
+    let decision = removal("w", &["w"], RemovalCause::Idle);
+    let mut snapshot = world.snapshot(vec![node(&worker, "w", 0)]);
+    snapshot.completeness.gcs_at = Some(world.clock.now().minus_ms(2_500));
+    // Nobody answers here.
+    let nobody = GcsClient::new(GcsSettings {
+        address: format!("127.0.0.1:{}", support::free_port()),
+        ..world.head.settings()
+    });
+    let settings = DrainSettings {
+        answer_ms: 500,
+        ..SETTINGS
+    };
+    let cut_off = Drainer::new(&nobody, world.head.raylets(), world.clock.clone(), settings);
+    let drained = cut_off.drain(&snapshot, &decision).await;
+    assert_eq!(codes(&drained.refused), [("w", "stale")]);
+
+    let drained = world.drainer.drain(&snapshot, &decision).await;
+    assert!(drained.refused.is_empty(), "{:?}", drained.refused);
     assert_eq!(drained.may_go, names(&["w"]));
 }

@@ -14,8 +14,8 @@ use futures_util::stream::{self, StreamExt};
 
 use crate::clock::Clock;
 use crate::model::{
-    ClusterSnapshot, Node, NodeStatus, PodName, RemovalCause, ReplicaRemoval, ScaleDecision,
-    Timestamp,
+    ClusterSnapshot, Node, NodeId, NodeStatus, PodName, RemovalCause, ReplicaRemoval,
+    ScaleDecision, Timestamp,
 };
 use crate::wire::gcs::ray::rpc::autoscaler::{DrainNodeReason, DrainNodeReply, DrainNodeRequest};
 use crate::wire::gcs::ray::rpc::gcs_node_info::GcsNodeState;
@@ -31,8 +31,8 @@ pub struct DrainSettings {
     pub answer_ms: u64,
     /// How long a node that must go may finish its work. Units: milliseconds.
     pub preemption_ms: u64,
-    /// A node must have been alive in a reply no older than this: the GCS also accepts the drain of
-    /// dead and unknown nodes. Units: milliseconds.
+    /// A node must have been alive in a reply no older than this, or in one that is asked for now: the GCS
+    /// also accepts the drain of dead and unknown nodes. Units: milliseconds.
     pub alive_within_ms: u64,
 }
 
@@ -78,6 +78,13 @@ pub(super) fn unanswered(pods: &[PodName]) -> Drained {
     }
 }
 
+/// Holds the raylets that are alive.
+#[derive(Debug, Default)]
+struct Members {
+    pods: BTreeSet<PodName>,
+    nodes: BTreeSet<NodeId>,
+}
+
 /// Drains nodes.
 #[derive(Debug, Clone)]
 pub struct Drainer {
@@ -110,7 +117,11 @@ impl Drainer {
     /// Drains everything that `decision` removes.
     pub async fn drain(&self, snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> Drained {
         let removals = || decision.groups.iter().flat_map(|group| &group.remove);
-        let members = if removals().any(|removal| goes_unasked(removal.cause)) {
+        let is_old = !self.is_recent(snapshot);
+        let is_doubtful = |removal: &ReplicaRemoval| {
+            goes_unasked(removal.cause) || (is_old && removal.cause == RemovalCause::Idle)
+        };
+        let members = if removals().any(is_doubtful) {
             self.members().await
         } else {
             None
@@ -130,25 +141,35 @@ impl Drainer {
         all
     }
 
-    /// Returns the pods whose raylets the GCS counts as alive, as of now; `None` where it does not answer.
+    /// Returns the raylets that the GCS counts as alive, as of now; `None` where it does not answer.
     ///
     /// The state behind a decision may be seconds old, and a raylet that has joined since may have work.
-    async fn members(&self) -> Option<BTreeSet<PodName>> {
+    async fn members(&self) -> Option<Members> {
         let reply = self.gcs.get_all_node_info().await.ok()?;
-        let alive = reply.node_info_list.into_iter();
-        let alive = alive.filter(|info| info.state() == GcsNodeState::Alive);
-        Some(
-            alive
-                .map(|info| PodName::from(info.instance_id.as_str()))
-                .collect(),
-        )
+        let mut members = Members::default();
+        for info in reply.node_info_list {
+            if info.state() == GcsNodeState::Alive {
+                members
+                    .pods
+                    .insert(PodName::from(info.instance_id.as_str()));
+                members.nodes.extend(NodeId::from_bytes(&info.node_id));
+            }
+        }
+        Some(members)
+    }
+
+    /// Returns whether the state behind a decision is recent enough to believe that its nodes live.
+    fn is_recent(&self, snapshot: &ClusterSnapshot) -> bool {
+        let age_ms = |at| self.clock.now().millis_since(at);
+        let gcs_at = snapshot.completeness.gcs_at;
+        gcs_at.is_some_and(|at| age_ms(at) <= self.settings.alive_within_ms)
     }
 
     async fn drain_replica(
         &self,
         snapshot: &ClusterSnapshot,
         removal: &ReplicaRemoval,
-        members: Option<&BTreeSet<PodName>>,
+        members: Option<&Members>,
     ) -> Drained {
         let hosts: Vec<&Node> = removal
             .pods
@@ -163,7 +184,11 @@ impl Drainer {
             return refused(first, "not_running", "its pod is not known".to_owned());
         }
         match removal.cause {
-            RemovalCause::Idle => self.drain_idle(snapshot, removal, (first, &hosts)).await,
+            RemovalCause::Idle if !self.is_recent(snapshot) && !live_on(&hosts, members) => {
+                let message = "the GCS's state is old, and it does not say that the node lives";
+                refused(first, "stale", message.to_owned())
+            }
+            RemovalCause::Idle => self.drain_idle(removal, &hosts).await,
             RemovalCause::AboveMax | RemovalCause::AboveTotal | RemovalCause::Ordered => {
                 self.preempt(removal, &hosts).await
             }
@@ -193,23 +218,7 @@ impl Drainer {
         }
     }
 
-    async fn drain_idle(
-        &self,
-        snapshot: &ClusterSnapshot,
-        removal: &ReplicaRemoval,
-        (first, hosts): (&PodName, &[&Node]),
-    ) -> Drained {
-        let age_ms = snapshot
-            .completeness
-            .gcs_at
-            .map_or(u64::MAX, |at| self.clock.now().millis_since(at));
-        if age_ms > self.settings.alive_within_ms {
-            return refused(
-                first,
-                "stale",
-                format!("the GCS's state is {age_ms} ms old"),
-            );
-        }
+    async fn drain_idle(&self, removal: &ReplicaRemoval, hosts: &[&Node]) -> Drained {
         if let Some(strange) = hosts.iter().find(|host| !is_drainable(host)) {
             return refused(&strange.name, "not_running", String::new());
         }
@@ -381,6 +390,16 @@ fn is_drainable(host: &Node) -> bool {
     }
 }
 
+/// Returns whether all hosts that ran as far as anybody knew are alive now.
+fn live_on(hosts: &[&Node], members: Option<&Members>) -> bool {
+    let lives = |host: &&Node| {
+        let id = host.node_id.as_ref();
+        host.status != NodeStatus::Running
+            || members.is_some_and(|all| id.is_some_and(|id| all.nodes.contains(id)))
+    };
+    hosts.iter().all(lives)
+}
+
 /// Returns whether a raylet of such a replica is not asked, since there should be none.
 fn goes_unasked(cause: RemovalCause) -> bool {
     matches!(
@@ -393,7 +412,7 @@ fn goes_unasked(cause: RemovalCause) -> bool {
 fn unregistered(
     removal: &ReplicaRemoval,
     pods: &[PodName],
-    (code, members): (&'static str, Option<&BTreeSet<PodName>>),
+    (code, members): (&'static str, Option<&Members>),
 ) -> Drained {
     if pods.is_empty() {
         return permitted(removal);
@@ -401,7 +420,7 @@ fn unregistered(
     let Some(members) = members else {
         return unanswered(&removal.pods);
     };
-    match pods.iter().find(|pod| members.contains(*pod)) {
+    match pods.iter().find(|pod| members.pods.contains(*pod)) {
         Some(pod) => refused(pod, code, "its raylet has joined meanwhile".to_owned()),
         None => permitted(removal),
     }
