@@ -429,13 +429,15 @@ fn unserved(
     let census: Vec<GroupCensus> = groups
         .map(|group| GroupCensus::of(group, live.remove(&group.name).unwrap_or_default()))
         .collect();
+    // Nodes of groups that are no more serve as long as they are there.
+    let others: Vec<_> = live.into_values().flatten().collect();
     let facts = Facts {
         snapshot,
         history,
         corrections,
     };
     // Without room nothing is launched: only what is there counts.
-    let mut pool = Pool::new(facts, &census, &[], None);
+    let mut pool = Pool::new(facts, &census, &others, None);
     pool.set_budget(STEPS_MAX);
     let mut is_cut = false;
     let counts = asked.lists.map(|(ledger, asks)| {
