@@ -1,15 +1,15 @@
 //! Asks for two placement groups at once, and sees that each gets all of its nodes or none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::SimulatorError;
 use super::run::{Run, SERVED_WITHIN_MS, SMALL_WITHIN_MS};
-use super::witness::{groups, number};
+use super::witness::{groups, number, text};
 use super::workload::{own_resource, whole};
 use crate::embedded::ray::{
-    Bundle, NodeCondition, PlacementGroup, PlacementGroupId, PlacementGroupState,
+    Bundle, NodeCondition, NodeView, PlacementGroup, PlacementGroupId, PlacementGroupState,
 };
 use crate::model::PlacementStrategy;
 
@@ -21,6 +21,8 @@ struct Pair {
     fitting: usize,
     /// What the groups keep in any case, or have to start with one that is wanted. Units: nodes.
     others: u64,
+    /// The groups there are.
+    groups: BTreeSet<String>,
 }
 
 /// Returns how many nodes there may be of each group's own resource.
@@ -132,6 +134,10 @@ impl Run {
             ids,
             fitting,
             others,
+            groups: groups(&raycluster)
+                .iter()
+                .map(|spec| text(spec, "groupName"))
+                .collect(),
         }))
     }
 
@@ -149,14 +155,24 @@ impl Run {
 
     fn is_all_or_none(&self, pair: &Pair) -> bool {
         let view = self.world.ray.view();
-        let has = |condition| !matches!(condition, NodeCondition::Dead | NodeCondition::Lost);
-        let nodes = view
-            .nodes
-            .iter()
-            .filter(|node| has(node.condition) && !node.total.get(&pair.resource).is_zero());
+        let nodes = view.nodes.iter().filter(|node| is_counted(node, pair));
         let nodes = u64::try_from(nodes.count()).unwrap_or(u64::MAX);
         let placed: usize = self.placed(pair).iter().sum();
         let placed = u64::try_from(placed).unwrap_or(u64::MAX);
         nodes <= placed + pair.others
     }
+}
+
+/// Returns whether a node is there for the gangs, or could be.
+///
+/// A pod whose group was removed or renamed stays, as the operator leaves it alone and nobody may name it: without
+/// work it was there before the gangs were, and with work it holds a bundle.
+fn is_counted(node: &NodeView, pair: &Pair) -> bool {
+    let is_orphan = !pair.groups.contains(&node.group);
+    let is_there = match node.condition {
+        NodeCondition::Dead | NodeCondition::Lost => false,
+        NodeCondition::Idle => !is_orphan,
+        NodeCondition::Busy | NodeCondition::Draining => true,
+    };
+    is_there && !node.total.get(&pair.resource).is_zero()
 }
