@@ -55,12 +55,11 @@ async fn worker_pods_become_ray_nodes_and_end_with_their_processes() {
     let workers = cluster.wait_for_pods("g", 2).await;
     let see = |nodes: &'static str| {
         let driver = runtime.driver(NODES, &port);
-        eventually(nodes, move || {
+        // Three nodes of Ray start beside those of other tests.
+        crate::support::wait::eventually(nodes, async move || {
             let driver = driver.start();
-            async move {
-                driver.wait(Duration::from_secs(30)).await;
-                driver.log_tail().contains(nodes).then_some(())
-            }
+            driver.wait(Duration::from_secs(30)).await;
+            driver.log_tail().contains(nodes).then_some(())
         })
     };
     see("NODES [0, 2.0, 2.0]").await;
