@@ -160,9 +160,13 @@ impl Drainer {
 
     /// Returns whether the state behind a decision is recent enough to believe that its nodes live.
     fn is_recent(&self, snapshot: &ClusterSnapshot) -> bool {
-        let age_ms = |at| self.clock.now().millis_since(at);
+        self.age_ms(snapshot) <= self.settings.alive_within_ms
+    }
+
+    /// Returns how old the state of the GCS behind a decision is.
+    fn age_ms(&self, snapshot: &ClusterSnapshot) -> u64 {
         let gcs_at = snapshot.completeness.gcs_at;
-        gcs_at.is_some_and(|at| age_ms(at) <= self.settings.alive_within_ms)
+        gcs_at.map_or(u64::MAX, |at| self.clock.now().millis_since(at))
     }
 
     async fn drain_replica(
@@ -185,8 +189,12 @@ impl Drainer {
         }
         match removal.cause {
             RemovalCause::Idle if !self.is_recent(snapshot) && !live_on(&hosts, members) => {
-                let message = "the GCS's state is old, and it does not say that the node lives";
-                refused(first, "stale", message.to_owned())
+                let (age_ms, now) = match members {
+                    Some(_) => (self.age_ms(snapshot), "it names no such node now"),
+                    None => (self.age_ms(snapshot), "it does not say now who lives"),
+                };
+                let message = format!("the GCS's state is {age_ms} ms old, and {now}");
+                refused(first, "stale", message)
             }
             RemovalCause::Idle => self.drain_idle(removal, &hosts).await,
             RemovalCause::AboveMax | RemovalCause::AboveTotal | RemovalCause::Ordered => {

@@ -11,14 +11,24 @@ use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-/// Prints the addresses of the nodes that live and how much of X each has.
+/// Prints how much of X each node that lives has, whenever that changes; the head may still be starting.
 const NODES: &str = "
+import time
 import ray
-ray.init(logging_level='ERROR')
-nodes = [node for node in ray.nodes() if node['Alive']]
-print('NODES', sorted(node['Resources'].get('X', 0) for node in nodes))
+seen = None
+while True:
+    try:
+        ray.is_initialized() or ray.init(logging_level='ERROR')
+        nodes = [node for node in ray.nodes() if node['Alive']]
+    except ConnectionError:
+        time.sleep(1)
+        continue
+    now = sorted(node['Resources'].get('X', 0) for node in nodes)
+    if now != seen:
+        print('NODES', now, flush=True)
+    seen = now
+    time.sleep(0.2)
 ";
 
 async fn stand_ins(sidecar: Option<PathBuf>) -> (StandIns, RealPods) {
@@ -53,13 +63,13 @@ async fn worker_pods_become_ray_nodes_and_end_with_their_processes() {
         .group(group);
     let cluster = stand_ins.create(&manifest).await;
     let workers = cluster.wait_for_pods("g", 2).await;
+    // One driver looks all the time: to start one for each look takes what the nodes need to start.
+    let driver = runtime.driver(NODES, &port).start();
     let see = |nodes: &'static str| {
-        let driver = runtime.driver(NODES, &port);
-        // Three nodes of Ray start beside those of other tests.
-        crate::support::wait::eventually(nodes, async move || {
-            let driver = driver.start();
-            driver.wait(Duration::from_secs(30)).await;
-            driver.log_tail().contains(nodes).then_some(())
+        let driver = &driver;
+        eventually(nodes, move || async move {
+            let log = driver.log_tail();
+            (log.lines().last() == Some(nodes)).then_some(())
         })
     };
     see("NODES [0, 2.0, 2.0]").await;
