@@ -344,3 +344,39 @@ async fn a_layer_around_the_service_sees_every_call() {
     made.unwrap().unwrap();
     assert_eq!(calls.load(Ordering::Relaxed), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_event_goes_an_hour_after_it_was_made_when_the_next_one_comes() {
+    let hand = Hand::default();
+    let api = KubeApi::new(hand.settings(1));
+    let client = admin(&api);
+    let path = "/api/v1/namespaces/default/events";
+    let make = async |name: &str| {
+        let event = json!({
+            "metadata": {"name": name}, "reason": "R", "type": "Normal",
+            "involvedObject": {"namespace": "default", "name": "c", "kind": "Pod"},
+        });
+        assert_eq!(text(&client, "POST", path, &event).await.0, 201);
+    };
+    let names = async || {
+        let (_, list) = text(&client, "GET", path, &Value::Null).await;
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let items = list["items"].as_array().unwrap().iter();
+        let names = items.map(|item| item["metadata"]["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    make("a").await;
+    hand.advance(1_800);
+    make("b").await;
+    hand.advance(1_799);
+    make("c").await;
+    assert_eq!(names().await, ["a", "b", "c"]);
+    hand.advance(1);
+    make("d").await;
+    assert_eq!(names().await, ["b", "c", "d"]);
+    let held = api.held();
+    hand.advance(3_600);
+    make("e").await;
+    assert_eq!(names().await, ["e"]);
+    assert_eq!(api.held().objects, held.objects - 2);
+}

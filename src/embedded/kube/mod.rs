@@ -9,7 +9,7 @@
 //! from a seed, timers from tokio, so that it runs under virtual time and repeats.
 //!
 //! Left out: admission plug-ins, quotas of anything but pods, garbage collection of dependents (the API server has none
-//! either), events that expire, protobuf, and rights that nobody holds being granted.
+//! either), protobuf, and rights that nobody holds being granted.
 
 mod access;
 mod apply;
@@ -19,6 +19,7 @@ mod decode;
 mod delete;
 mod discovery;
 mod event_forms;
+mod expiry;
 mod field_set;
 mod fields;
 mod identity;
@@ -53,11 +54,13 @@ pub use serve::{CertificateError, ServingCertificate, kubeconfig, serve};
 pub use service::KubeService;
 
 use super::Now;
+use expiry::Events;
 use identity::Tokens;
 use kube::Client;
 use names::Seeded;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+pub use store::Held;
 use store::Store;
 
 /// Holds what may differ between API servers.
@@ -111,6 +114,7 @@ struct State {
     store: Store,
     seeded: Seeded,
     tokens: Tokens,
+    events: Events,
 }
 
 /// An API server; clones are the same one.
@@ -136,6 +140,7 @@ impl KubeApi {
             store: Store::new(settings.history),
             seeded: Seeded::new(settings.seed),
             tokens: Tokens::new(&settings.admin_token),
+            events: Events::default(),
         };
         state.create_what_every_cluster_has();
         state.store.forget();
@@ -143,6 +148,13 @@ impl KubeApi {
         Self {
             shared: Arc::new(Shared { settings, state }),
         }
+    }
+
+    /// Returns how much it holds.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        let state = self.shared.state.lock();
+        state.unwrap_or_else(PoisonError::into_inner).store.held()
     }
 
     /// Returns the service that answers every call; it expects a bearer token.

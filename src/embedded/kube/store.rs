@@ -94,6 +94,17 @@ pub(super) struct Change {
     pub(super) last: Object,
 }
 
+/// Says how much an API server holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Objects.
+    pub objects: usize,
+    /// Changes that are remembered.
+    pub changes: usize,
+    /// The length of all of them as JSON; in memory they take several times that.
+    pub bytes: usize,
+}
+
 /// Holds all objects.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -127,6 +138,18 @@ impl Store {
     pub(super) fn forget(&mut self) {
         self.history.clear();
         self.forgotten = self.version;
+    }
+
+    /// Returns how much there is.
+    pub(super) fn held(&self) -> Held {
+        let texts = |object: &Object| object.text().len();
+        let objects: usize = self.objects.values().map(texts).sum();
+        let changes = self.history.iter().map(|change| texts(&change.last));
+        Held {
+            objects: self.objects.len(),
+            changes: self.history.len(),
+            bytes: objects + changes.sum::<usize>(),
+        }
     }
 
     /// Returns what tells of changes.

@@ -134,7 +134,9 @@ impl State {
         if options.is_dry_run {
             return Ok(Stored::new(object));
         }
-        self.store.put(key, object)
+        let made = self.store.put(key.clone(), object)?;
+        self.note_made(&key, &made);
+        Ok(made)
     }
 
     /// Makes up a name where only its beginning is given; an object without either is refused later.
