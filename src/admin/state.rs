@@ -234,6 +234,12 @@ impl AdminState {
         self.listening.send_replace(address);
     }
 
+    /// Returns the metrics as of now, as they are scraped.
+    #[must_use]
+    pub fn exposition(&self) -> String {
+        self.metrics.exposition(self.now())
+    }
+
     pub(super) const fn metrics(&self) -> &Metrics {
         &self.metrics
     }

@@ -18,7 +18,8 @@ Examples:
   rayscaler simulate --soak 1000 --hours 24h          a day of a large cluster: memory and log
   rayscaler simulate --seed 7 --trace trace.txt       one seed again, line by line
 
-Exit codes: 0 all was well, 1 a seed failed (it is printed with the command that plays it again).";
+Exit codes: 0 all was well, 1 a seed failed (it is printed with the command that plays it again), or memory or the
+log of a soak grew.";
 
 /// Options of `simulate`.
 #[derive(Debug, PartialEq, Eq, Args)]
@@ -36,7 +37,7 @@ pub struct SimulateArguments {
     /// What may go wrong: beginnings of kinds, with commas between; `none` for nothing
     #[arg(long, value_name = "KINDS", value_parser = only)]
     pub only: Option<String>,
-    /// Play a busy cluster of up to so many nodes instead, and print memory and log for each hour
+    /// Play a busy cluster of up to so many nodes instead, and judge memory and log hour by hour
     #[arg(long, value_name = "NODES", conflicts_with = "only")]
     pub soak: Option<u32>,
     /// A config file for the sidecar

@@ -187,6 +187,7 @@ pub fn run_seed(seed: u64, options: &SimulateOptions) -> Result<Outcome, Simulat
             config: scenes::paced(seed, &options.config),
             telemetry,
             keeps_trace: options.trace.is_some(),
+            changes_max: None,
         });
         let mut run = Run::begin(world.await?, seed).await?;
         run.play(&options.only, options.ms).await?;
@@ -215,6 +216,7 @@ pub fn on_stage<T>(
             config: options.config.clone(),
             telemetry,
             keeps_trace: false,
+            changes_max: None,
         });
         let mut stage = Stage::new(Run::begin(world.await?, seed).await?);
         work(&mut stage).await

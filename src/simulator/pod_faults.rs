@@ -20,28 +20,29 @@ pub(super) struct FaultyRuntime {
     pub(super) ray: Arc<RayRuntime>,
     pub(super) board: Arc<Board>,
     pub(super) started: mpsc::UnboundedSender<ContainerStart>,
-    /// Pods that were stopped before their raylet had started.
-    pub(super) stopped: Arc<Mutex<BTreeSet<String>>>,
+    /// Pods whose raylet has yet to start.
+    pub(super) late: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl FaultyRuntime {
-    fn stopped(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    fn late(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the raylet much later than its container.
     fn start_late(&self, container: ContainerStart, exits: Exits) {
-        let (ray, stopped) = (Arc::clone(&self.ray), Arc::clone(&self.stopped));
+        let (ray, late) = (Arc::clone(&self.ray), Arc::clone(&self.late));
+        let uid = container.pod.uid().unwrap_or_default();
+        self.late().insert(uid.clone());
         let delay =
             Duration::from_millis(self.board.roll(&container.pod.name_any(), 3_000, 40_000));
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            let uid = container.pod.uid().unwrap_or_default();
-            let is_stopped = stopped
+            let is_awaited = late
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .contains(&uid);
-            if !is_stopped {
+                .remove(&uid);
+            if is_awaited {
                 let name = container.container.name.clone();
                 if let Err(problem) = ray.start(container, exits.clone()).await {
                     exits.tell(crashed(name, problem));
@@ -88,7 +89,7 @@ impl ContainerRuntime for FaultyRuntime {
     }
 
     fn stop(&self, uid: &str, grace: Duration) -> impl Future<Output = ()> + Send {
-        self.stopped().insert(uid.to_owned());
+        self.late().remove(uid);
         self.ray.stop(uid, grace)
     }
 }

@@ -1,5 +1,6 @@
 //! What goes wrong between the sidecar and Ray.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,16 +15,26 @@ use crate::wire::gcs::ray::rpc::autoscaler::ClusterResourceState;
 pub(super) struct RayFaults {
     board: Arc<Board>,
     trace: Arc<Trace>,
+    /// What the GCS takes to tell of its nodes. Units: milliseconds.
+    state_takes_ms: Arc<AtomicU64>,
     stale: Mutex<Option<ClusterResourceState>>,
 }
 
+/// What tells of all nodes, and takes the longer the more there are.
+const LARGE_ANSWERS: [&str; 2] = ["GetClusterResourceState", "GetAllResourceUsage"];
+
 impl RayFaults {
     /// Returns faults as this board has them.
-    pub(super) fn new(board: Arc<Board>, trace: Arc<Trace>) -> Self {
+    pub(super) fn new(
+        board: Arc<Board>,
+        trace: Arc<Trace>,
+        state_takes_ms: Arc<AtomicU64>,
+    ) -> Self {
         let stale = Mutex::new(None);
         Self {
             board,
             trace,
+            state_takes_ms,
             stale,
         }
     }
@@ -50,8 +61,13 @@ impl Faults for RayFaults {
         let is_slow = callee == Callee::Gcs && board.hits(FaultKind::GcsSlow, 50);
         // Even when all is well an answer takes its time, and calls overtake each other.
         let (low, high) = if is_slow { (200, 4_000) } else { (2, 10) };
+        let takes_ms = if LARGE_ANSWERS.contains(&method) {
+            self.state_takes_ms.load(Ordering::Relaxed)
+        } else {
+            0
+        };
         Some(CallFault::Late(Duration::from_millis(
-            board.roll(&called, low, high),
+            board.roll(&called, low, high) + takes_ms,
         )))
     }
 

@@ -318,7 +318,7 @@ impl Run {
     }
 
     /// Returns what is not at its minimum, or still stands in a list.
-    async fn what_is_large(&self) -> Result<Vec<String>, SimulatorError> {
+    pub(super) async fn what_is_large(&self) -> Result<Vec<String>, SimulatorError> {
         let raycluster = self.world.raycluster().await?;
         let workers = self.world.workers(None).await?;
         let mut large = Vec::new();

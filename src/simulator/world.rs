@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
@@ -61,6 +61,8 @@ pub(super) struct World {
     starts: mpsc::UnboundedReceiver<ContainerStart>,
     container: Option<ContainerStart>,
     token: Arc<Mutex<String>>,
+    token_at: Timestamp,
+    gcs_takes_ms: Arc<AtomicU64>,
     sidecar: Option<Sidecar>,
     config: Config,
     telemetry: Telemetry,
@@ -88,6 +90,8 @@ pub(super) struct Parts {
     pub(super) config: Config,
     pub(super) telemetry: Telemetry,
     pub(super) keeps_trace: bool,
+    /// How many changes the API server remembers, in place of its own default.
+    pub(super) changes_max: Option<usize>,
 }
 
 impl World {
@@ -100,6 +104,7 @@ impl World {
             config,
             telemetry,
             keeps_trace,
+            changes_max,
         } = parts;
         let skew_ms = Arc::new(AtomicI64::new(0));
         let (now, skewed) = (plain(&clock), skewed(&clock, &skew_ms));
@@ -110,12 +115,16 @@ impl World {
         };
         let ray = RayHead::new(settings, Arc::clone(&now));
         let board = Board::new(seed, now);
+        let gcs_takes_ms = Arc::new(AtomicU64::new(0));
         ray.set_faults(Arc::new(RayFaults::new(
             Arc::clone(&board),
             Arc::clone(&trace),
+            Arc::clone(&gcs_takes_ms),
         )));
         let witness = Witness::new(ray.clone(), clock.clone(), Arc::clone(&trace));
-        let api = KubeApi::new(KubeSettings::new(Arc::clone(&skewed), seed));
+        let mut kube = KubeSettings::new(Arc::clone(&skewed), seed);
+        kube.history = changes_max.unwrap_or(kube.history);
+        let api = KubeApi::new(kube);
         let (started, starts) = mpsc::unbounded_channel();
         let client = api.client(api.admin_token());
         let mut world = Self {
@@ -124,6 +133,8 @@ impl World {
             tasks: Tasks::default(),
             container: None,
             token: Arc::default(),
+            token_at: clock.now(),
+            gcs_takes_ms,
             sidecar: None,
             api,
             client,
@@ -154,7 +165,7 @@ impl World {
             ray: Arc::new(RayRuntime::new(self.ray.clone(), settings)),
             board: Arc::clone(&self.board),
             started,
-            stopped: Arc::new(Mutex::new(BTreeSet::new())),
+            late: Arc::new(Mutex::new(BTreeSet::new())),
         };
         let operator = operator::Settings::new(NAMESPACE);
         let client = self.faulty_client(Caller::Operator);
@@ -312,7 +323,7 @@ impl World {
     }
 
     /// Gives the sidecar a new token, as the kubelet does.
-    pub(super) async fn renew_token(&self) -> Result<(), SimulatorError> {
+    pub(super) async fn renew_token(&mut self) -> Result<(), SimulatorError> {
         // Between two heads there is nobody to give one to.
         let Some(container) = &self.container else {
             return Ok(());
@@ -330,7 +341,18 @@ impl World {
             .await?;
         let token = answer.status.map(|status| status.token).unwrap_or_default();
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        self.token_at = self.clock.now();
         Ok(())
+    }
+
+    /// Returns how old the sidecar's token is.
+    pub(super) fn token_age_ms(&self) -> u64 {
+        self.clock.now().millis_since(self.token_at)
+    }
+
+    /// Has the GCS take so long to tell of its nodes.
+    pub(super) fn set_gcs_takes_ms(&self, ms: u64) {
+        self.gcs_takes_ms.store(ms, Ordering::Relaxed);
     }
 
     /// Returns a way to the RayCluster.

@@ -7,6 +7,7 @@ mod live_work;
 mod replay;
 mod restarts;
 mod seeds;
+mod soak;
 mod spec_edits;
 mod stuck;
 mod torn;
