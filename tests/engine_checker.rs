@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rayscaler::engine::invariants::{Again, check_again, check_of};
 use rayscaler::engine::{ChainEntry, Engine};
 use rayscaler::model::{
-    LabelConstraint, LabelOperator, LabelSelector, PlacementStrategy, Reason, ScaleDecision,
+    LabelConstraint, LabelOperator, LabelSelector, NodeId, NodeStatus, PlacementStrategy,
+    PodResize, Reason, ResizeState, ScaleDecision,
 };
 use rayscaler::policy::{Plan, Policy, PolicyContext, PolicyEntry, Registry, Stage};
 use serde_json::{Value, json};
-use support::builders::{Cluster, group, labels};
+use support::builders::{Cluster, group, labels, lines};
 
 fn ids(cluster: &Cluster, engine: &Engine, decision: &ScaleDecision) -> Vec<&'static str> {
     let found = check_of(engine, context(cluster), decision);
@@ -213,5 +214,70 @@ fn a_cut_decision_is_not_made_again() {
     for again in Again::ALL {
         let found = check_again(&Engine::default(), context(&cluster), &decision, again);
         assert_eq!(found, None);
+    }
+}
+
+/// What is told to nodes that go by somebody else's hand cannot be refused.
+#[test]
+fn what_we_name_ourselves_is_asked_and_never_told() {
+    let engine = engine_with("maximum", json!({"nodes_max": 2}));
+    // The idle nodes have to go before there is room for what the demand needs.
+    let mut cluster = Cluster::default()
+        .group(group("cpu", "CPU=1"))
+        .group(group("gpu", "GPU=1"))
+        .idle("cpu", "w1", 900)
+        .idle("cpu", "w2", 900)
+        .demand("GPU=1", 2);
+    cluster.node_mut("w1").node_id = NodeId::from_bytes(&[1; 28]);
+    cluster.node_mut("w2").node_id = NodeId::from_bytes(&[2; 28]);
+    let decision = cluster.decide_with(&engine);
+    assert_eq!(
+        lines(&decision)[..3],
+        [
+            "cpu 2 -> 0: idle_timeout",
+            "remove w1 (Idle)",
+            "remove w2 (Idle)"
+        ],
+        "{decision:#?}"
+    );
+    assert_eq!(
+        decision.groups[1].replicas_to, 2,
+        "in the same decision: {decision:#?}"
+    );
+    assert_eq!(decision.drains, []);
+}
+
+#[test]
+fn names_and_sizes_of_two_pods_stand_in_an_order_of_their_own() {
+    let mut cluster = Cluster::default()
+        .group(group("cpu", "CPU=1"))
+        .busy("cpu", "w1")
+        .busy("cpu", "w2")
+        .busy("cpu", "w3")
+        .busy("cpu", "w4")
+        .demand("CPU=1", 3);
+    for (at, name) in ["w1", "w2", "w3", "w4"].into_iter().enumerate() {
+        let id = u8::try_from(at + 1).unwrap();
+        cluster.node_mut(name).node_id = NodeId::from_bytes(&[id; 28]);
+    }
+    cluster.group_mut("cpu").workers_to_delete = vec!["w2".into(), "w1".into()];
+    for name in ["w1", "w2"] {
+        cluster.node_mut(name).status = NodeStatus::Deleting;
+    }
+    for name in ["w3", "w4"] {
+        let grown = PodResize {
+            state: ResizeState::Resized,
+            ..PodResize::default()
+        };
+        cluster.snapshot.resizing.pods.insert(name.into(), grown);
+    }
+    cluster.snapshot.sort();
+    let decision = cluster.decide();
+    assert!(decision.is_change(), "{decision:#?}");
+    assert_eq!(decision.drains, ["w1".into(), "w2".into()]);
+    assert_eq!(decision.resized, ["w3".into(), "w4".into()]);
+    for again in Again::ALL {
+        let broken = check_again(&Engine::default(), context(&cluster), &decision, again);
+        assert_eq!(broken, None);
     }
 }

@@ -168,7 +168,13 @@ fn resized(ctx: PolicyContext<'_>) -> Vec<PodName> {
     let nodes = ctx.snapshot.nodes.iter().filter(|node| {
         node.status == NodeStatus::Running && node.node_id.is_some() && is_resized(&node.name)
     });
-    nodes.map(|node| node.name.clone()).collect()
+    sorted(nodes.map(|node| node.name.clone()).collect())
+}
+
+/// Returns names in an order that says nothing about the order of the snapshot.
+fn sorted(mut names: Vec<PodName>) -> Vec<PodName> {
+    names.sort_unstable();
+    names
 }
 
 /// Returns the bounds that hold; an order for all groups together goes before a minimum, as in Ray.
@@ -212,11 +218,10 @@ fn nodes_to_tell(ctx: PolicyContext<'_>) -> Vec<PodName> {
         let is_resting = refused.is_some_and(|at| ctx.now.millis_since(*at) < TELL_PAUSE_MS);
         !history.drained_at.contains_key(pod) && !is_resting
     };
-    nodes()
+    let untold = nodes()
         .filter(|node| replicas.contains(&node.replica) && node.node_id.is_some())
-        .filter(|node| is_untold(&node.name))
-        .map(|node| node.name.clone())
-        .collect()
+        .filter(|node| is_untold(&node.name));
+    sorted(untold.map(|node| node.name.clone()).collect())
 }
 
 /// Names are taken out of a list when they are this part of it.

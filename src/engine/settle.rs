@@ -75,6 +75,9 @@ fn merge(first: ScaleDecision, second: ScaleDecision) -> ScaleDecision {
         groups,
         steps,
         removable,
+        // To the second round what the first one names looks named by somebody else. It is asked whether it
+        // may go, and must not be told that it has to.
+        drains: first.drains,
         ..second
     }
 }

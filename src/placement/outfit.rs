@@ -206,6 +206,7 @@ impl Outfit {
             .iter()
             .filter(|item| item.total.is_some() && item.name.as_str() != OWN)
             .peekable();
+        let mut own = None;
         for (name, amount) in total.iter() {
             if items.peek().is_some_and(|item| item.name == *name) {
                 if items.next().and_then(|item| item.total) != Some(amount) {
@@ -215,22 +216,41 @@ impl Outfit {
             }
             match asked.role(name) {
                 Role::Folded => {}
-                Role::Own => {
-                    let own = self.position(OWN).map(|at| self.items[at].total);
-                    if own != Some(Some(amount)) {
-                        return false;
-                    }
-                }
+                Role::Own => own = Some(amount),
                 Role::Named => return false,
             }
         }
-        if items.next().is_some() {
+        let has_own = self.position(OWN).and_then(|at| self.items[at].total);
+        if items.next().is_some() || has_own != own {
             return false;
         }
-        let is_more = |name: &ResourceName| {
-            self.position(name.as_str()).is_none() && asked.role(name) == Role::Named
-        };
-        if available.iter().any(|(name, _)| is_more(name)) {
+        // What is known of it beyond its total has to be the same as well, not only be known.
+        let is_beyond = |at: usize| self.items[at].total.is_none();
+        let mut beyond = 0;
+        for (name, _) in available.iter() {
+            match self.position(name.as_str()) {
+                Some(at) => beyond += usize::from(is_beyond(at)),
+                None if asked.role(name) == Role::Named => return false,
+                None => {}
+            }
+        }
+        let implicit = asked
+            .implicit()
+            .filter(|name| !available.contains(name.as_str()));
+        let positions = implicit.map(|name| self.position(name.as_str()));
+        for position in positions {
+            match position {
+                Some(at) => beyond += usize::from(is_beyond(at)),
+                None => return false,
+            }
+        }
+        if beyond
+            != self
+                .items
+                .iter()
+                .filter(|item| item.total.is_none())
+                .count()
+        {
             return false;
         }
         let kept = labels.iter().filter(|(name, _)| asked.keeps_label(name));
@@ -340,4 +360,44 @@ fn outfit(
         outfit.compile(shapes.get(u32::try_from(id).unwrap_or(u32::MAX)));
     }
     outfit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Outfits;
+    use crate::model::{ClusterSnapshot, Labels, Quantity, ResourceMap};
+    use crate::placement::asked::Asked;
+    use crate::placement::shape::Shapes;
+
+    fn amounts(names: &[&str]) -> ResourceMap {
+        let one = Quantity::from_whole(1);
+        names.iter().map(|name| ((*name).into(), one)).collect()
+    }
+
+    #[test]
+    fn which_outfit_was_looked_at_last_changes_nothing() {
+        let (asked, shapes) = (Asked::of(&ClusterSnapshot::default()), Shapes::default());
+        let labels = Labels::new();
+        let plain = amounts(&["CPU"]);
+        let (own, more) = (
+            amounts(&["CPU", "node:10.0.0.1"]),
+            amounts(&["CPU", "more"]),
+        );
+        // A template, a node of it, and one that also has something to give that it has not registered.
+        let all = [(&plain, &plain), (&own, &own), (&plain, &more)];
+        let mut outfits = Outfits::default();
+        let mut intern = |at: usize| {
+            let (total, available) = all[at];
+            outfits.intern((total, available, &labels), &asked, &shapes)
+        };
+        let ids = [0, 1, 2].map(&mut intern);
+        assert_ne!(ids[0], ids[1]);
+        assert_ne!(ids[0], ids[2]);
+        for before in 0..3 {
+            for (at, id) in ids.into_iter().enumerate() {
+                intern(before);
+                assert_eq!(intern(at), id, "{at} after {before}");
+            }
+        }
+    }
 }

@@ -62,7 +62,7 @@ fn corpus() -> Vec<(PathBuf, Vec<u8>)> {
 
 /// One thread's part of the runs.
 struct Worker {
-    world: World,
+    worlds: [World; 2],
     /// Replies that others are made from.
     kept: Vec<Kept>,
     seen: BTreeSet<u64>,
@@ -108,7 +108,7 @@ impl Worker {
     fn new() -> Self {
         let kept = corpus().into_iter().map(|(_, bytes)| Kept::of(bytes));
         Self {
-            world: World::new(),
+            worlds: World::all(),
             kept: kept.collect(),
             seen: BTreeSet::new(),
             read: 0,
@@ -123,8 +123,9 @@ impl Worker {
         } else {
             Effort::Usual
         };
+        let world = usize::from(random.once_in(3));
         let reply = changed(&self.kept, &mut random);
-        match attempt(&self.world, &reply, effort) {
+        match attempt(&self.worlds[world], &reply, effort) {
             Ok(None) => {}
             Ok(Some(kind)) => {
                 self.read += 1;
@@ -140,7 +141,7 @@ impl Worker {
                     .join(format!("fuzz-{seed}-{run}.pb"));
                 fs::write(&path, reply.into_bytes()).unwrap();
                 panic!(
-                    "seed {seed}, run {run}, kept as {}: {problem}",
+                    "seed {seed}, run {run}, RayCluster {world}, kept as {}: {problem}",
                     path.display()
                 );
             }
@@ -183,12 +184,14 @@ fn changed(kept: &[Kept], random: &mut Random) -> Reply {
 
 #[test]
 fn the_corpus_leads_to_decisions() {
-    let world = World::new();
-    for (path, bytes) in corpus() {
-        let outcome = attempt(&world, &Reply::Bytes(bytes), Effort::Full);
+    let worlds = World::all();
+    let both =
+        |(path, bytes): (PathBuf, Vec<u8>)| [0, 1].map(|at| (at, path.clone(), bytes.clone()));
+    for (world, path, bytes) in corpus().into_iter().flat_map(both) {
+        let outcome = attempt(&worlds[world], &Reply::Bytes(bytes), Effort::Full);
         assert!(
             outcome.is_ok(),
-            "{}: {}",
+            "RayCluster {world}, {}: {}",
             path.display(),
             outcome.unwrap_err()
         );

@@ -6,13 +6,13 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use prost::Message as _;
 use prost::bytes::Bytes;
 use rayscaler::engine::invariants::{Again, check_again, check_of};
-use rayscaler::engine::{Engine, EngineSettings};
+use rayscaler::engine::{ChainEntry, Engine, EngineSettings};
 use rayscaler::model::{
     ClusterSnapshot, Completeness, History, Input, RemovalCause, ScaleDecision, Timestamp,
 };
 use rayscaler::observe::convert::{encoded_state, ray_state};
 use rayscaler::observe::join::{JoinInput, join};
-use rayscaler::policy::PolicyContext;
+use rayscaler::policy::{PolicyContext, Registry};
 use rayscaler::wire::gcs::ray::rpc::autoscaler::{
     ClusterResourceState, GetClusterResourceStateReply,
 };
@@ -52,15 +52,34 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new() -> Self {
+    /// Returns a RayCluster that nobody else has written to, and one in which pods are named and the
+    /// groups together have a limit.
+    pub(crate) fn all() -> [Self; 2] {
+        let plain = raycluster();
+        let mut named = plain.clone();
+        for (group, pods) in [(1, ["demo-rare-b", "nobody"]), (2, ["demo-slice-a-1", "?"])] {
+            named["spec"]["workerGroupSpecs"][group]["scaleStrategy"] =
+                json!({"workersToDelete": pods});
+        }
+        let mut chain = ChainEntry::defaults();
+        let maximum = chain.iter_mut().find(|entry| entry.name == "maximum");
+        maximum.unwrap().settings = json!({"nodes_max": 4, "resources_max": {"CPU": 9}});
+        let limited = Engine::new(&chain, &Registry::default()).unwrap();
+        [
+            Self::of(&plain, Engine::default()),
+            Self::of(&named, limited),
+        ]
+    }
+
+    fn of(raycluster: &Value, engine: Engine) -> Self {
         let pods = PODS.iter().filter(|name| **name != "nobody");
         Self {
-            raycluster: RayCluster::from_value(&raycluster()).unwrap(),
+            raycluster: RayCluster::from_value(raycluster).unwrap(),
             pods: pods
                 .map(|name| PodFacts::from_value(&pod(name)).unwrap())
                 .collect(),
             // One look counts: a second one would cost as much and find nothing new.
-            engine: Engine::default().with_settings(EngineSettings {
+            engine: engine.with_settings(EngineSettings {
                 seen_twice: false,
                 ..EngineSettings::default()
             }),

@@ -3,6 +3,8 @@
 //! A second decision gets a few more steps than the first took. One that needs more still says
 //! nothing, so that checking costs a multiple of deciding at most.
 
+use serde_json::Value;
+
 use crate::engine::{Engine, apply};
 use crate::model::{ClusterSnapshot, Input, ScaleDecision};
 use crate::policy::PolicyContext;
@@ -50,15 +52,22 @@ pub fn check_again(
         }
         Again::Same => {
             let second = engine.decide_within(ctx.snapshot, ctx.history, ctx.now, steps);
-            (!second.is_cut && second != *decision)
-                .then(|| ("I5", "the same input led to another decision".to_owned()))
+            (!second.is_cut && second != *decision).then(|| {
+                let at = first_difference(decision, &second);
+                (
+                    "I5",
+                    format!("the same input led to another decision: {at}"),
+                )
+            })
         }
         Again::Reordered if has_order => {
             let other = reordered(ctx.snapshot);
             let second = engine.decide_within(&other, ctx.history, ctx.now, steps);
-            let is_same =
-                second.is_cut || without_positions(&second) == without_positions(decision);
-            (!is_same).then(|| ("I9", "another order led to another decision".to_owned()))
+            let (first, other) = (without_positions(decision), without_positions(&second));
+            (!second.is_cut && first != other).then(|| {
+                let at = first_difference(&first, &other);
+                ("I9", format!("another order led to another decision: {at}"))
+            })
         }
         Again::Applied | Again::Reordered => None,
     };
@@ -108,4 +117,39 @@ fn without_positions(decision: &ScaleDecision) -> ScaleDecision {
         unserved.position = 0;
     }
     decision
+}
+
+/// Returns where two decisions differ first, with both values.
+fn first_difference(first: &ScaleDecision, second: &ScaleDecision) -> String {
+    let value = |decision: &ScaleDecision| serde_json::to_value(decision).unwrap_or_default();
+    let mut at = String::new();
+    let (mut first, mut second) = (value(first), value(second));
+    loop {
+        let inner = match (&first, &second) {
+            (Value::Object(one), Value::Object(other)) => {
+                let names = one.keys().chain(other.keys());
+                let pairs = names.map(|name| (name.clone(), one.get(name), other.get(name)));
+                differing(pairs)
+            }
+            (Value::Array(one), Value::Array(other)) => {
+                let places = 0..one.len().max(other.len());
+                differing(places.map(|at| (at.to_string(), one.get(at), other.get(at))))
+            }
+            _ => None,
+        };
+        let Some((name, one, other)) = inner else {
+            return format!("{at} is {first} and {second}");
+        };
+        at = format!("{at}/{name}");
+        (first, second) = (one, other);
+    }
+}
+
+/// Returns the first pair whose values differ; what is not there is null.
+fn differing<'a>(
+    mut pairs: impl Iterator<Item = (String, Option<&'a Value>, Option<&'a Value>)>,
+) -> Option<(String, Value, Value)> {
+    let (name, one, other) = pairs.find(|(_, one, other)| one != other)?;
+    let value = |value: Option<&Value>| value.cloned().unwrap_or_default();
+    Some((name, value(one), value(other)))
 }
