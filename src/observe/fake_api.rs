@@ -30,10 +30,14 @@ pub(super) enum Answer {
     Late(Duration, Value),
 }
 
+/// Answers requests, by what is asked for.
+type Answers = Box<dyn FnMut(&str) -> Answer + Send>;
+
 /// Holds the answers to come and the requests that came.
 #[derive(Clone, Default)]
 pub(super) struct FakeApi {
     answers: Arc<Mutex<VecDeque<Answer>>>,
+    otherwise: Arc<Mutex<Option<Answers>>>,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -47,6 +51,11 @@ impl FakeApi {
     /// Adds answers; without any left, nothing ever comes back.
     pub(super) fn then(&self, answers: impl IntoIterator<Item = Answer>) {
         self.answers.lock().unwrap().extend(answers);
+    }
+
+    /// Says what comes when no answers are left.
+    pub(super) fn otherwise(&self, answers: impl FnMut(&str) -> Answer + Send + 'static) {
+        *self.otherwise.lock().unwrap() = Some(Box::new(answers));
     }
 
     pub(super) fn client(&self) -> KubeClient {
@@ -113,8 +122,12 @@ impl tower_service::Service<Request<Body>> for FakeApi {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let line = request.uri().to_string();
-        self.requests.lock().unwrap().push(line);
         let answer = self.answers.lock().unwrap().pop_front();
+        let answer = answer.or_else(|| {
+            let mut otherwise = self.otherwise.lock().unwrap();
+            otherwise.as_mut().map(|answers| answers(&line))
+        });
+        self.requests.lock().unwrap().push(line);
         Box::pin(async move {
             let json = |status: u16, value: Value| {
                 let bytes = Bytes::from(value.to_string());

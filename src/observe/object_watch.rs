@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Sleep;
 
-use super::raycluster_pace::pause_after;
+use super::raycluster_pace::pause_asked;
 use crate::model::Timestamp;
 use crate::wire::kube_client::{CallError, EventStream, Failure, KubeClient};
 
@@ -153,6 +153,14 @@ impl<T: Watched> ObjectWatch<T> {
         self.listed_at = Some(now);
         self.link = Link::Start;
         true
+    }
+
+    /// Has everything listed anew after a pause: something else has found that the view may be wrong.
+    pub(super) fn list_after_failure(&mut self) {
+        self.settle();
+        self.is_in_step = false;
+        self.pause_after_failure(None);
+        self.link = Link::Start;
     }
 
     /// Waits for the next thing to tell; may be given up at any time without losing one.
@@ -323,7 +331,7 @@ impl<T: Watched> ObjectWatch<T> {
 
     fn pause_after_failure(&mut self, asked_for: Option<Duration>) {
         self.failures = self.failures.saturating_add(1);
-        let pause = pause_after(self.failures, self.seed).max(asked_for.unwrap_or_default());
+        let pause = pause_asked(self.failures, self.seed, asked_for);
         self.pause = Some(Box::pin(tokio::time::sleep(pause)));
     }
 }

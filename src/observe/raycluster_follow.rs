@@ -18,6 +18,9 @@ use crate::model::Timestamp;
 use crate::wire::kube_client::{CallError, Failure, KubeClient};
 use crate::wire::raycluster::RayCluster;
 
+/// A watch that was refused is tried again after this time: Roles are changed by hand. Units: milliseconds.
+const WATCH_AGAIN_MS: u64 = 300_000;
+
 /// Says what happened to our view of the RayCluster.
 #[derive(Debug)]
 pub enum RayClusterChange {
@@ -36,6 +39,9 @@ pub struct RayClusterFollow {
     now: Now,
     pace: Pace,
     mode: Mode,
+    seed: u64,
+    /// When a watch that was refused is tried again.
+    watch_again_at: Option<Timestamp>,
     current: Option<RayCluster>,
     version: String,
     known_at: Option<Timestamp>,
@@ -85,6 +91,8 @@ impl RayClusterFollow {
         settings: &FollowSettings,
     ) -> Self {
         let mut follow = Self {
+            seed: settings.seed,
+            watch_again_at: None,
             mode: Mode::Waiting(Box::pin(tokio::time::sleep(std::time::Duration::ZERO))),
             now: settings.now.clone(),
             pace: Pace::new(settings.poll, settings.seed),
@@ -96,16 +104,7 @@ impl RayClusterFollow {
             cluster,
         };
         if may_watch {
-            let scope = Scope {
-                path: follow.list_path(),
-                selector: format!(
-                    "fieldSelector={}",
-                    query_value(&format!("metadata.name={}", follow.cluster.name))
-                ),
-            };
-            let clock = (settings.now.clone(), settings.seed);
-            let watch = ObjectWatch::new(follow.client.clone(), scope, clock);
-            follow.mode = Mode::Watching(Box::new(watch));
+            follow.watch();
         }
         follow
     }
@@ -165,7 +164,13 @@ impl RayClusterFollow {
         let answer = self.client.get::<Value>(&self.path()).await;
         match answer {
             Ok(value) => self.adopt(&value),
-            Err(error) => Err(self.failed("get", error)),
+            Err(error) => {
+                if let Mode::Watching(watch) = &mut self.mode {
+                    // A watch in which nothing happens would never say that all is well again.
+                    watch.list_after_failure();
+                }
+                Err(self.failed("get", error))
+            }
         }
     }
 
@@ -182,6 +187,18 @@ impl RayClusterFollow {
             self.wait(Answer::Changed, 0);
         }
         Ok(changed)
+    }
+
+    fn watch(&mut self) {
+        let name = query_value(&format!("metadata.name={}", self.cluster.name));
+        let scope = Scope {
+            path: self.list_path(),
+            selector: format!("fieldSelector={name}"),
+        };
+        let clock = (self.now.clone(), self.seed);
+        let watch = ObjectWatch::new(self.client.clone(), scope, clock);
+        self.mode = Mode::Watching(Box::new(watch));
+        self.watch_again_at = None;
     }
 
     fn list_path(&self) -> String {
@@ -222,6 +239,9 @@ impl RayClusterFollow {
                     _ => Answer::Same,
                 };
                 self.wait(answer, took_ms);
+                if self.watch_again_at.is_some_and(|at| at <= (self.now)()) {
+                    self.watch();
+                }
                 match taken {
                     Ok(true) => Some(RayClusterChange::Changed),
                     Ok(false) => (!was_in_step).then_some(RayClusterChange::InStep),
@@ -253,6 +273,12 @@ impl RayClusterFollow {
             Told::Lost(verb, error) => {
                 if error.failure() == Failure::Forbidden {
                     // The Role was narrowed, or the review was wrong: reading is always allowed.
+                    self.watch_again_at = Some((self.now)().plus_ms(WATCH_AGAIN_MS));
+                    if self.is_in_step {
+                        // Nothing is lost before that has been refused, too.
+                        self.ask();
+                        return None;
+                    }
                     self.wait(Answer::Changed, 0);
                 }
                 return Some(RayClusterChange::Lost(self.failed(verb, error)));

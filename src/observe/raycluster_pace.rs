@@ -11,6 +11,10 @@ const PAUSE_FIRST_MS: u64 = 250;
 /// The longest pause: short enough that we are in step again soon after the API server is.
 const PAUSE_MAX_MS: u64 = 10_000;
 
+/// The longest pause that a server may ask for; a longer one is a broken proxy's, and nobody would be in
+/// step with anything meanwhile.
+const ASKED_MAX: Duration = Duration::from_secs(60);
+
 /// Bounds the time between two GETs of the RayCluster.
 ///
 /// Units: milliseconds.
@@ -70,8 +74,8 @@ impl Pace {
         } = self.bounds;
         if let Answer::Failed(asked_for) = answer {
             self.failures = self.failures.saturating_add(1);
-            let pause = pause_after(self.failures, self.seed).max(Duration::from_millis(min));
-            return pause.max(asked_for.unwrap_or_default());
+            let pause = pause_asked(self.failures, self.seed, asked_for);
+            return pause.max(Duration::from_millis(min));
         }
         self.failures = 0;
         self.interval_ms = match answer {
@@ -90,12 +94,18 @@ impl Pace {
 
 /// Returns the pause after the n-th failure in a row: doubling, capped, and spread over its upper half
 /// so that the sidecars of a whole cluster do not come back together.
-pub(super) fn pause_after(failures: u32, seed: u64) -> Duration {
+fn pause_after(failures: u32, seed: u64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     let full = (PAUSE_FIRST_MS << doublings).min(PAUSE_MAX_MS);
     let half = full / 2;
     let spread = mix(seed.wrapping_add(u64::from(failures))) % (half + 1);
     Duration::from_millis(half + spread)
+}
+
+/// Returns the same, or as long as the server has asked for.
+pub(super) fn pause_asked(failures: u32, seed: u64, asked_for: Option<Duration>) -> Duration {
+    let asked_for = asked_for.unwrap_or_default().min(ASKED_MAX);
+    pause_after(failures, seed).max(asked_for)
 }
 
 /// Scrambles a number: the finaliser of SplitMix64.
@@ -110,7 +120,7 @@ const fn mix(number: u64) -> u64 {
 mod tests {
     use std::time::Duration;
 
-    use super::{Answer, Pace, PollBounds, pause_after};
+    use super::{ASKED_MAX, Answer, Pace, PollBounds, pause_after, pause_asked};
 
     fn pace() -> Pace {
         Pace::new(PollBounds::default(), 7)
@@ -148,7 +158,16 @@ mod tests {
         assert!(waits.iter().all(|wait| (1000..=10_000).contains(wait)));
         let asked_for = Answer::Failed(Some(Duration::from_secs(30)));
         assert_eq!(after(&mut pace, asked_for, 0), 30_000);
+        let forever = Answer::Failed(Some(Duration::from_secs(86_400)));
+        assert_eq!(after(&mut pace, forever, 0), 60_000);
         assert_eq!(after(&mut pace, Answer::Changed, 0), 1000);
+    }
+
+    #[test]
+    fn whoever_asks_for_a_day_is_asked_again_within_a_minute() {
+        let day = Some(Duration::from_secs(86_400));
+        assert_eq!(pause_asked(1, 1, day), ASKED_MAX);
+        assert_eq!(pause_asked(1, 1, None), pause_after(1, 1));
     }
 
     #[test]

@@ -171,3 +171,65 @@ async fn a_watch_that_is_forbidden_gives_way_to_reading() {
     changed(&mut follow).await;
     assert!(api.requests()[1].ends_with("/rayclusters/c"));
 }
+
+/// A patch fails, and so does the read that follows it; then all is well again and nobody edits anything.
+#[tokio::test(start_paused = true)]
+async fn a_read_that_failed_beside_a_watch_is_made_up_for() {
+    let (answer, events) = stream();
+    let forbidden = || Answer::Json(403, json!({"message": "no"}));
+    let (listed, again) = (list("4", &[object("1", 1)]), list("4", &[object("1", 1)]));
+    let (second, more) = stream();
+    let api = FakeApi::new([listed, answer, forbidden(), again, second]);
+    let mut follow = follow(&api, true);
+    changed(&mut follow).await;
+    assert!(next(&mut follow).await.is_none(), "nothing happens");
+    assert_eq!(follow.get_now().await.unwrap_err().kind(), "forbidden");
+    let change = next(&mut follow).await;
+    assert!(
+        matches!(change, Some(RayClusterChange::InStep)),
+        "{change:?}"
+    );
+    assert!(follow.is_watching());
+    drop((events, more));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_was_forbidden_is_tried_again_and_nobody_is_alarmed() {
+    let list = || list("4", &[object("4", 1)]);
+    let (opened, events) = stream();
+    let (again, more) = stream();
+    let api = FakeApi::new([list(), opened]);
+    let mut follow = follow(&api, true);
+    changed(&mut follow).await;
+    assert!(next(&mut follow).await.is_none());
+    // Reading is allowed all the time, listing for nobody until it has been refused twice.
+    let (mut refusals, mut watch) = (0, Some(again));
+    api.otherwise(move |path| {
+        if path.ends_with("/rayclusters/c") {
+            return ok("4", 1);
+        }
+        if refusals < 2 {
+            refusals += 1;
+            return Answer::Json(403, json!({"code": 403, "message": "no"}));
+        }
+        if path.contains("watch=true") {
+            return watch.take().unwrap_or(Answer::Silence);
+        }
+        list()
+    });
+    api.requests();
+    drop(events);
+    for _ in 0..11 {
+        let change = next(&mut follow).await;
+        assert!(change.is_none(), "{change:?}");
+    }
+    let requests = api.requests();
+    let reads = requests
+        .iter()
+        .filter(|it| it.ends_with("/rayclusters/c"))
+        .count();
+    assert_eq!(requests.len() - reads, 4, "{requests:?}");
+    assert!(reads > 100, "{requests:?}");
+    assert!(follow.is_watching(), "{requests:?}");
+    drop(more);
+}
