@@ -116,18 +116,35 @@ impl Drainer {
 
     /// Drains everything that `decision` removes.
     pub async fn drain(&self, snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> Drained {
+        self.drain_within(snapshot, decision, None).await
+    }
+
+    /// Drains everything that `decision` removes; whoever has not answered after `within` stays for now.
+    pub async fn drain_within(
+        &self,
+        snapshot: &ClusterSnapshot,
+        decision: &ScaleDecision,
+        within: Option<Duration>,
+    ) -> Drained {
         let removals = || decision.groups.iter().flat_map(|group| &group.remove);
         let is_old = !self.is_recent(snapshot);
         let is_doubtful = |removal: &ReplicaRemoval| {
             goes_unasked(removal.cause) || (is_old && removal.cause == RemovalCause::Idle)
         };
+        let within_ms = within.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
+        let until = within_ms.map(|ms| self.clock.now().plus_ms(ms));
         let members = if removals().any(is_doubtful) {
-            self.members().await
+            self.by(until, self.members()).await.flatten()
         } else {
             None
         };
         let members = members.as_ref();
-        let drains = removals().map(|removal| self.drain_replica(snapshot, removal, members));
+        let drain = async |removal| {
+            let drain = self.drain_replica(snapshot, removal, members);
+            let drained = self.by(until, drain).await;
+            drained.unwrap_or_else(|| unanswered(removal.pods.get(..1).unwrap_or_default()))
+        };
+        let drains = removals().map(drain);
         let mut all = Drained::default();
         let mut drains = stream::iter(drains).buffer_unordered(AT_ONCE);
         while let Some(one) = drains.next().await {
@@ -139,6 +156,25 @@ impl Drainer {
         all.accepted.sort();
         all.refused.sort_by(|a, b| a.pod.cmp(&b.pod));
         all
+    }
+
+    /// Returns what comes of something, if that comes in time.
+    async fn by<T>(
+        &self,
+        until: Option<Timestamp>,
+        something: impl Future<Output = T>,
+    ) -> Option<T> {
+        let Some(until) = until else {
+            return Some(something.await);
+        };
+        if until <= self.clock.now() {
+            return None;
+        }
+        tokio::select! {
+            biased;
+            came = something => Some(came),
+            () = self.clock.sleep_until(until) => None,
+        }
     }
 
     /// Returns the raylets that the GCS counts as alive, as of now; `None` where it does not answer.

@@ -13,7 +13,7 @@ pub mod sidecar;
 pub mod tell;
 pub mod terminate;
 
-pub use drain::{DrainSettings, Drainer, Refusal};
+pub use drain::{DrainSettings, Drained, Drainer, Refusal};
 pub use dry_run::DryRun;
 pub use outcome::{ActError, NextStep};
 pub use patch::{GroupChange, PatchPlan};
@@ -44,10 +44,13 @@ pub struct Order<'a> {
 impl Order<'_> {
     /// Returns what is to survive once `plan` is written: what is remembered, and this act.
     #[must_use]
-    pub fn intent(&self, drained: &[PodName], (plan, now): (&PatchPlan, Timestamp)) -> Intent {
+    pub fn intent(&self, drained: &Drained, (plan, now): (&PatchPlan, Timestamp)) -> Intent {
         let mut history = self.history.clone();
-        for pod in drained {
+        for pod in &drained.accepted {
             history.absorb(&Input::DrainAccepted(pod), now);
+        }
+        for (pod, by) in &drained.leaving {
+            history.absorb(&Input::ToldToGo { pod, by: *by }, now);
         }
         remember(&mut history, &plan.groups, self.decision, now);
         Intent::of(&history, self.snapshot.writing.own.as_ref(), now)

@@ -147,7 +147,7 @@ impl SidecarAct {
             must_claim.then(|| PatchPlan::nothing(snapshot))
         });
         let plan = plan.map(|plan| {
-            let intent = order.intent(&drained.accepted, (&plan, now));
+            let intent = order.intent(&drained, (&plan, now));
             plan.carrying(&snapshot.writing.seen, &intent.to_text())
         });
         let patch = match plan {
@@ -178,13 +178,10 @@ impl SidecarAct {
     /// A drain that was accepted meanwhile and whose answer was not awaited is seen in the next
     /// observation: a pod that runs without its raylet is released.
     async fn drain(&self, snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> Drained {
-        let drain = self.drainer.drain(snapshot, decision);
         let mut groups = decision.groups.iter();
-        if !groups.any(|group| group.replicas_to > group.replicas_from) {
-            return drain.await;
-        }
-        let drained = tokio::time::timeout(GROWTH_WAITS, drain).await;
-        drained.unwrap_or_default()
+        let grows = groups.any(|group| group.replicas_to > group.replicas_from);
+        let within = grows.then_some(GROWTH_WAITS);
+        Box::pin(self.drainer.drain_within(snapshot, decision, within)).await
     }
 
     /// Records the patch that would be sent if every raylet agreed.

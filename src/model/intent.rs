@@ -51,6 +51,9 @@ pub struct Intent {
     /// How long ago a pod's raylet accepted its drain.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     drained: BTreeMap<PodName, u64>,
+    /// How much longer from `at` a pod that was told to go may finish its work.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    leaving: BTreeMap<PodName, u64>,
     /// How long ago a group was scaled up.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     up: BTreeMap<WorkerGroupName, u64>,
@@ -78,6 +81,7 @@ pub struct Intent {
 /// One thing that survives, by its worth: what is first is kept longest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Entry {
+    Leaving(PodName, u64),
     Drained(PodName),
     Asked(WorkerGroupName, u32, u32),
     Surge(WorkerGroupName, u32, u32),
@@ -89,13 +93,15 @@ enum Entry {
 }
 
 impl Entry {
-    /// Orders kinds of entries: a lost deletion costs most, a lost scale time only some patience.
+    /// Orders kinds of entries: lost time of live work costs most, then a lost deletion; a lost scale time only
+    /// costs some patience.
     const fn rank(&self) -> u8 {
         match self {
-            Self::Drained(_) => 0,
-            Self::Asked(..) | Self::Surge(..) => 1,
-            Self::GaveUp(..) | Self::Failed(_) | Self::Removed(..) => 2,
-            Self::Up(_) | Self::Down(_) => 3,
+            Self::Leaving(..) => 0,
+            Self::Drained(_) => 1,
+            Self::Asked(..) | Self::Surge(..) => 2,
+            Self::GaveUp(..) | Self::Failed(_) | Self::Removed(..) => 3,
+            Self::Up(_) | Self::Down(_) => 4,
         }
     }
 }
@@ -134,6 +140,7 @@ impl Intent {
             head: head.cloned(),
             asked: BTreeMap::new(),
             drained: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             up: BTreeMap::new(),
             down: BTreeMap::new(),
             failed: BTreeMap::new(),
@@ -145,6 +152,7 @@ impl Intent {
         for (age_ms, entry) in entries {
             let age_ms = *age_ms;
             match entry.clone() {
+                Entry::Leaving(pod, left_ms) => drop(intent.leaving.insert(pod, left_ms)),
                 Entry::Drained(pod) => drop(intent.drained.insert(pod, age_ms)),
                 Entry::Asked(group, replicas, ours) => {
                     intent.asked.insert(group, (replicas, ours, age_ms));
@@ -229,6 +237,10 @@ impl Intent {
             let known = history.drained_at.entry(pod.clone());
             known.or_insert(at(*age_ms));
         }
+        for (pod, left_ms) in &self.leaving {
+            let known = history.finish_by.entry(pod.clone());
+            known.or_insert(at(0).plus_ms(*left_ms));
+        }
         let groups = [
             (&self.up, &mut history.scaled_up_at),
             (&self.down, &mut history.scaled_down_at),
@@ -264,6 +276,8 @@ fn entries(history: &History, at: Timestamp) -> Vec<(u64, Entry)> {
     let drained = history.drained_at.iter();
     entries
         .extend(drained.map(|(pod, time)| (at.millis_since(*time), Entry::Drained(pod.clone()))));
+    let leaving = history.finish_by.iter();
+    entries.extend(leaving.map(|(pod, by)| (0, Entry::Leaving(pod.clone(), by.millis_since(at)))));
     let asked = history.asked.iter();
     entries.extend(asked.map(|(group, asked)| {
         let entry = Entry::Asked(group.clone(), asked.replicas, asked.ours);
@@ -342,6 +356,11 @@ mod tests {
             time(),
             0..size,
         );
+        let leaving = btree_map(
+            name().prop_map(|name| PodName::from(name.as_str())),
+            (0_u64..600_000).prop_map(|left| NOW.plus_ms(left)),
+            0..size,
+        );
         let asked = groups().prop_flat_map(|groups| {
             let count = groups.len();
             let counts = proptest::collection::vec(any::<(u32, u32)>(), count);
@@ -354,11 +373,20 @@ mod tests {
         });
         let counts = (1..9_u32, any::<bool>(), 0..300_000_u64);
         let counts = proptest::collection::vec(counts, size);
+        let pods = (pods, leaving);
         (asked, pods, groups(), groups(), groups(), counts).prop_map(
-            |(asked, drained_at, scaled_up_at, scaled_down_at, start_failed_at, counts)| {
+            |(
+                asked,
+                (drained_at, finish_by),
+                scaled_up_at,
+                scaled_down_at,
+                start_failed_at,
+                counts,
+            )| {
                 let mut history = History {
                     asked,
                     drained_at,
+                    finish_by,
                     scaled_up_at,
                     scaled_down_at,
                     start_failed_at,
@@ -404,7 +432,7 @@ mod tests {
             prop_assert!(intent.to_text().len() <= INTENT_BYTES_MAX);
             let back = restored(&intent, NOW);
             let count = |history: &History| {
-                history.asked.len() + history.drained_at.len() + history.scaled_up_at.len()
+                history.asked.len() + history.drained_at.len() + history.finish_by.len() + history.scaled_up_at.len()
                     + history.scaled_down_at.len() + history.start_failed_at.len()
                     + history.surges.len() + history.starts.failed.len() + history.pace.groups().count()
             };

@@ -164,3 +164,32 @@ async fn nothing_is_written_while_nothing_changes() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_told_to_finish_keeps_its_time_though_the_sidecar_is_killed() {
+    play(async {
+        let mut world = World::start(manifest(), BOOT).await;
+        let start = world.autoscaler_starts().await;
+        let first = world.sidecar(&start);
+        world.tasks("CPU=1", 2);
+        world.until_workers(2).await;
+        // Their raylets run, and have work.
+        world.pass_ms(5_000).await;
+        let path = "/spec/workerGroupSpecs/0/maxReplicas";
+        world
+            .patch(json!([{"op": "replace", "path": path, "value": 1}]))
+            .await;
+        let lowered = async || world.replicas().await == 1;
+        world.until("lowered replicas", lowered).await;
+        first.kill();
+        let _second = world.sidecar(&start);
+        // Nearly all of the thirty seconds that a node with work is given.
+        for _ in 0..28 {
+            world.pass_ms(1_000).await;
+            assert_eq!(workers_to_delete(&world).await, 0);
+            assert_eq!(world.workers().await.len(), 2);
+        }
+        world.until_workers(1).await;
+    })
+    .await;
+}
