@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `normal` | everything is fresh | everything |
 //! | `recovering` | the GCS was away, is another one, or has a new head, and nodes of before are missing | growth |
-//! | `no-scale-down` | a source is stale, the GCS has not been read, or no head runs | growth, if the GCS is fresh |
+//! | `no-scale-down` | a source is stale, the GCS has not been read, no head runs, or the decision broke a rule | growth, if the GCS is fresh |
 //! | `frozen` | pods or RayCluster were never read, are older than the longer limit, or there is nothing to scale | nothing |
 //!
 //! The config is no such source: the last good one is whole and stays in force, and its age is shown.
@@ -59,6 +59,9 @@ pub(super) fn gate(ctx: PolicyContext<'_>, settings: &EngineSettings) -> Gate {
     }
     if known.is_complete() && !snapshot.is_head_running() {
         gate.close("head_not_running", "no raylet of the head is alive");
+    }
+    if let Some(why) = &snapshot.distrusted {
+        gate.forbid("invariant", why);
     }
     gate.judge_recovery(ctx, settings);
     if let Some(why) = &snapshot.paused {

@@ -104,6 +104,10 @@ pub struct ClusterSnapshot {
     /// not; `None` when it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
+    /// Which rules the decision broke that was made of these facts before; then nothing is removed. `None`
+    /// where none has been made, or a sound one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distrusted: Option<String>,
     /// Pods that can be resized in place.
     #[serde(default)]
     pub resizing: Resizing,

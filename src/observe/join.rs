@@ -74,6 +74,7 @@ pub fn join(input: &JoinInput<'_>) -> ClusterSnapshot {
         paused: paused(raycluster),
         replica_failure: replica_failure(raycluster),
         unreadable: None,
+        distrusted: None,
         resizing: Resizing::default(),
         termination: None,
         departures: Vec::new(),

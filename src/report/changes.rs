@@ -12,7 +12,7 @@ use super::pass::{Outcome, PassReport};
 use crate::model::{GroupDecision, PodName, ScalingMode, WorkerGroupName};
 
 /// Most lines of one kind in one pass: a workload that invents a shape a second fills no disk.
-const LINES_MAX: usize = 20;
+pub(super) const LINES_MAX: usize = 20;
 
 /// Holds what is so now, and says what changed.
 #[derive(Debug)]
@@ -138,7 +138,12 @@ fn is_told(group: &GroupDecision) -> bool {
     group.replicas_from != group.replicas_to || !group.remove.is_empty()
 }
 
-fn emit_some<E: Event>(kind: &'static str, events: impl Iterator<Item = E>, metrics: &Metrics) {
+/// Writes a line for each event, up to [`LINES_MAX`], and then how many there were more.
+pub(super) fn emit_some<E: Event>(
+    kind: &'static str,
+    events: impl Iterator<Item = E>,
+    metrics: &Metrics,
+) {
     let mut count = 0;
     for event in events {
         count += 1;

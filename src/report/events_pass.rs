@@ -111,11 +111,13 @@ impl Event for GroupScaled<'_> {
 #[derive(Debug)]
 pub(super) struct ActFailed<'a> {
     pub(super) outcome: &'a Outcome,
+    pub(super) replaced: &'a [String],
     pub(super) would_grow: bool,
 }
 
 impl Event for ActFailed<'_> {
     fn emit(&self, metrics: &Metrics) {
+        count_violations(self.replaced, metrics);
         match self.outcome {
             Outcome::Failed { cause, .. } => {
                 metrics.add(MetricId::PassErrors, &[Phase::Act.as_str(), cause], 1);
@@ -124,37 +126,45 @@ impl Event for ActFailed<'_> {
                     metrics.add(MetricId::StockNodeLaunchExceptions, &[], 1);
                 }
             }
-            Outcome::Violated(ids) => {
-                for id in ids {
-                    metrics.add(MetricId::InvariantViolations, &[id], 1);
-                }
-            }
+            Outcome::Violated(ids) => count_violations(ids, metrics),
             Outcome::Nothing | Outcome::Patched | Outcome::DryRun | Outcome::Paused(_) => {}
         }
     }
 }
 
-/// A raylet answered that it will drain, or not.
+fn count_violations(ids: &[String], metrics: &Metrics) {
+    for id in ids {
+        metrics.add(MetricId::InvariantViolations, &[id], 1);
+    }
+}
+
+/// A raylet answered that it will drain, or not; counted each time.
 #[derive(Debug)]
 pub(super) struct DrainAnswered<'a>(pub(super) &'a DrainAnswer);
 
 impl Event for DrainAnswered<'_> {
     fn emit(&self, metrics: &Metrics) {
+        let labels = [self.0.group.as_str(), self.0.outcome.as_str()];
+        metrics.add(MetricId::Drains, &labels, 1);
+        if matches!(self.0.outcome, DrainOutcome::Failed(_)) {
+            metrics.add(MetricId::StockDrainNodeExceptions, &[], 1);
+        }
+    }
+}
+
+/// What a raylet answered is news.
+#[derive(Debug)]
+pub(super) struct DrainTold<'a>(pub(super) &'a DrainAnswer);
+
+impl Event for DrainTold<'_> {
+    fn emit(&self, _metrics: &Metrics) {
         let (group, pod) = (self.0.group.as_str(), self.0.pod.as_str());
         match &self.0.outcome {
-            DrainOutcome::Accepted => {
-                metrics.add(MetricId::Drains, &[group, "accepted"], 1);
-                info!(group, pod, "drain accepted");
-            }
+            DrainOutcome::Accepted => info!(group, pod, "drain accepted"),
             DrainOutcome::Refused(reason) => {
-                metrics.add(MetricId::Drains, &[group, "refused"], 1);
                 info!(group, pod, reason, "drain refused, the node stays");
             }
-            DrainOutcome::Failed(error) => {
-                metrics.add(MetricId::Drains, &[group, "failed"], 1);
-                metrics.add(MetricId::StockDrainNodeExceptions, &[], 1);
-                warn!(group, pod, error, "drain failed, the node stays");
-            }
+            DrainOutcome::Failed(error) => warn!(group, pod, error, "drain failed, the node stays"),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod catalogue;
 mod changes;
+mod drain_watch;
 mod driver_text;
 pub mod event_log;
 pub mod events;
@@ -89,6 +90,7 @@ pub struct Report {
     latency: latency::Latency,
     failures: failures::Failures,
     changes: changes::Changes,
+    drains: drain_watch::DrainWatch,
     driver_text: driver_text::DriverText,
     kube_events: Option<KubeEvents>,
     pacer: ReportPacer,
@@ -112,6 +114,7 @@ impl Report {
             latency: latency::Latency::default(),
             failures: failures::Failures::default(),
             changes: changes::Changes::default(),
+            drains: drain_watch::DrainWatch::default(),
             driver_text: driver_text::DriverText::default(),
             kube_events,
             pacer,
@@ -203,9 +206,7 @@ impl Report {
             }
             .emit(metrics);
         }
-        for answer in &pass.acted.drains {
-            events_pass::DrainAnswered(answer).emit(metrics);
-        }
+        self.drains.pass(&pass.acted.drains, metrics, now);
         let would_grow = pass
             .decision
             .groups
@@ -214,6 +215,7 @@ impl Report {
         let outcome = &pass.acted.outcome;
         events_pass::ActFailed {
             outcome,
+            replaced: &pass.acted.replaced,
             would_grow,
         }
         .emit(metrics);
@@ -442,5 +444,17 @@ mod tests {
         );
         let text = report.metrics.exposition(at(1));
         assert!(!text.contains("\"g\""), "{text}");
+    }
+
+    #[test]
+    fn a_decision_in_place_of_one_that_breaks_a_rule_is_counted_as_that_one() {
+        let mut pass = scaling();
+        pass.acted.replaced = vec!["I9".to_owned()];
+        let metrics = Metrics::new();
+        Report::new(metrics.clone(), ReportOptions::default()).pass(&pass.report(), at(0));
+        let text = metrics.exposition(at(0));
+        let counted = "rayscaler_invariant_violations_total{id=\"I9\"";
+        let counted = text.lines().find(|line| line.starts_with(counted));
+        assert!(counted.is_some_and(|line| line.ends_with(" 1")), "{text}");
     }
 }

@@ -101,10 +101,22 @@ pub struct DrainAnswer {
 pub enum DrainOutcome {
     /// It will stop.
     Accepted,
-    /// It goes on; why.
+    /// It goes on; why, as `code: words`.
     Refused(String),
-    /// The call failed; the chain of errors.
+    /// The call failed; the chain of errors, as `code: words`.
     Failed(String),
+}
+
+impl DrainOutcome {
+    /// Returns the name in metrics.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Refused(_) => "refused",
+            Self::Failed(_) => "failed",
+        }
+    }
 }
 
 /// Holds what was done in one pass.
@@ -116,6 +128,8 @@ pub struct Acted {
     pub scaled: Vec<Scaled>,
     /// What raylets answered.
     pub drains: Vec<DrainAnswer>,
+    /// Invariants that another decision would have broken, in whose place this one was made.
+    pub replaced: Vec<String>,
     /// How long the patch took.
     pub patch_duration: Duration,
 }

@@ -17,6 +17,17 @@ const LARGE: u64 = 20_000;
 /// One in so many passes that change nothing is made again.
 const QUIET_PERIOD: u64 = 64;
 
+/// Holds a decision that was checked.
+#[derive(Debug)]
+pub(super) struct Checked {
+    /// The decision, or the one without removals in its place.
+    pub(super) decision: ScaleDecision,
+    /// Every rule that the decision broke that was made first.
+    pub(super) violations: Vec<Violation>,
+    /// Whether `decision` breaks none.
+    pub(super) is_sound: bool,
+}
+
 /// Knows whose turn it is.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Audit {
@@ -25,8 +36,44 @@ pub(super) struct Audit {
 }
 
 impl Audit {
+    /// Returns a decision that may be applied, where there is one.
+    ///
+    /// A mistake of ours must not keep work waiting: in place of a decision that breaks a rule one is made, and
+    /// checked, that removes nothing.
+    pub(super) fn checked(
+        &mut self,
+        engine: &Engine,
+        ctx: PolicyContext<'_>,
+        decision: ScaleDecision,
+        steps: u64,
+    ) -> Checked {
+        let violations = self.check(engine, ctx, &decision);
+        let mut checked = Checked {
+            is_sound: violations.is_empty(),
+            decision,
+            violations,
+        };
+        if checked.is_sound {
+            return checked;
+        }
+        let mut snapshot = ctx.snapshot.clone();
+        let broken = checked.violations.iter();
+        let broken: Vec<String> = broken.map(ToString::to_string).collect();
+        snapshot.distrusted = Some(broken.join("; "));
+        let ctx = PolicyContext {
+            snapshot: &snapshot,
+            ..ctx
+        };
+        let without_removals = engine.decide_within(&snapshot, ctx.history, ctx.now, steps);
+        if self.check(engine, ctx, &without_removals).is_empty() {
+            checked.decision = without_removals;
+            checked.is_sound = true;
+        }
+        checked
+    }
+
     /// Returns every rule that a decision breaks.
-    pub(super) fn check(
+    fn check(
         &mut self,
         engine: &Engine,
         ctx: PolicyContext<'_>,

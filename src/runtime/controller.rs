@@ -13,7 +13,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::audit::Audit;
+use super::audit::{Audit, Checked};
 use super::backoff::Backoff;
 use super::work_budget::WorkBudget;
 use crate::act::{ActError, Applied, NextStep, Order, PatchOutcome, Refusal, remember};
@@ -87,7 +87,8 @@ pub struct Decided<'a> {
     pub decision: &'a ScaleDecision,
     /// What the engine remembered.
     pub history: &'a History,
-    /// Broken invariants; the decision was not applied if there are any.
+    /// Invariants that what was decided first would have broken; `decision` removes nothing then, or breaks
+    /// them, too, and is held.
     pub violations: &'a [Violation],
     /// Why nothing is written although something was decided; `None` when writing is free.
     pub write_hold: Option<WriteHold>,
@@ -254,8 +255,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         if let Some(snapshot) = &mut observed.snapshot {
             settings.scaling.apply_to(snapshot);
             self.inherit(&snapshot.writing, started_at);
-            self.history.absorb(&Input::Observed(snapshot), started_at);
-            snapshot.problems.extend(self.history.differences());
+            self.take_in(snapshot, started_at);
         }
         let Some(snapshot) = &observed.snapshot else {
             let took = PhaseTimes::default();
@@ -271,12 +271,13 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             return;
         };
         let before_decide = self.clock.precise_ms();
-        let (decision, violations) = self.decide(&settings.engine, snapshot, started_at);
+        let checked = self.decide(&settings.engine, snapshot, started_at);
+        let decision = checked.decision;
         if decision.holds.iter().any(is_doubtful) {
             self.observe.doubt();
         }
         let before_act = self.clock.precise_ms();
-        let write_hold = self.write_hold(snapshot, &settings, &violations, started_at);
+        let write_hold = self.write_hold(snapshot, &settings, checked.is_sound, started_at);
         let remembered = self.history.clone();
         let order = Order {
             snapshot,
@@ -293,7 +294,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             snapshot,
             decision: &decision,
             history: &remembered,
-            violations: &violations,
+            violations: &checked.violations,
             write_hold,
         };
         let (decided, applied) = (Some(decided), applied.as_ref());
@@ -314,13 +315,13 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             .min();
     }
 
+    fn take_in(&mut self, snapshot: &mut ClusterSnapshot, at: Timestamp) {
+        self.history.absorb(&Input::Observed(snapshot), at);
+        snapshot.problems.extend(self.history.differences());
+    }
+
     /// Decides within the work budget, and checks what was decided.
-    fn decide(
-        &mut self,
-        engine: &Engine,
-        snapshot: &ClusterSnapshot,
-        at: Timestamp,
-    ) -> (ScaleDecision, Vec<Violation>) {
+    fn decide(&mut self, engine: &Engine, snapshot: &ClusterSnapshot, at: Timestamp) -> Checked {
         let began_ms = self.clock.precise_ms();
         let steps = self.work_budget.steps();
         let decision = engine.decide_within(snapshot, &self.history, at, steps);
@@ -331,9 +332,10 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             history: &self.history,
             now: at,
         };
-        let violations = self.audit.check(engine, ctx, &decision);
-        self.history.absorb(&Input::Decided(&decision), at);
-        (decision, violations)
+        let checked = self.audit.checked(engine, ctx, decision, steps);
+        let decided = Input::Decided(&checked.decision);
+        self.history.absorb(&decided, at);
+        checked
     }
 
     /// Writes what is to be written, if it may be.
@@ -394,10 +396,10 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         &self,
         snapshot: &ClusterSnapshot,
         settings: &ControllerSettings,
-        violations: &[Violation],
+        is_sound: bool,
         now: Timestamp,
     ) -> Option<WriteHold> {
-        if !violations.is_empty() {
+        if !is_sound {
             return Some(WriteHold::Invariant);
         }
         if snapshot.writing.fenced.is_some() {

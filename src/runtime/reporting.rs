@@ -335,6 +335,10 @@ fn acted(pass: &Pass<'_>, snapshot: &ClusterSnapshot, decision: &ScaleDecision) 
         }
         (None, Some(applied)) => outcome(applied),
     };
+    let decided = pass.decided.as_ref();
+    let replaced = decided.filter(|it| it.write_hold != Some(WriteHold::Invariant));
+    let broken = replaced.into_iter().flat_map(|it| it.violations);
+    acted.replaced = broken.map(|violation| violation.id.to_string()).collect();
     let Some(applied) = pass.applied else {
         return acted;
     };

@@ -26,6 +26,9 @@ const RETRY: Backoff = Backoff {
 /// demand has waited in vain each time. Units: milliseconds.
 const OFF_MS: u64 = 300_000;
 
+/// How long after its pause a pod is remembered: much longer than any pause. Units: milliseconds.
+const FORGOTTEN_MS: u64 = 600_000;
+
 /// Holds what a task needs.
 pub(super) struct Resizing {
     pub(super) resizer: Resizer,
@@ -57,6 +60,7 @@ impl Resizing {
             tokio::select! {
                 batch = orders.recv() => match batch {
                     Some(batch) => {
+                        self.forget(&mut known);
                         for order in batch {
                             if under_way.len() < AT_ONCE && self.is_due(&order, &known) {
                                 known.entry(order.pod.clone()).or_default().is_under_way = true;
@@ -69,6 +73,12 @@ impl Resizing {
                 Some((order, resized)) = under_way.next() => self.learn(&order, &resized, &mut known),
             }
         }
+    }
+
+    /// Forgets pods that nobody has asked to resize for long: most of them are gone.
+    fn forget(&self, known: &mut BTreeMap<PodName, Known>) {
+        let now = self.clock.now();
+        known.retain(|_, pod| pod.is_under_way || now < pod.quiet_until.plus_ms(FORGOTTEN_MS));
     }
 
     fn is_due(&self, order: &ResizeOrder, known: &BTreeMap<PodName, Known>) -> bool {

@@ -164,7 +164,23 @@ impl Run {
         self.world.follow_container().await
     }
 
+    /// Objects to decisions that broke a rule of the engine, whether or not another one was made in their place.
+    fn check_rules(&self) {
+        let Some(pass) = self.world.admin().and_then(|admin| admin.last_pass()) else {
+            return;
+        };
+        let mut holds = pass.decision.holds.iter();
+        let replaced = holds.find(|hold| hold.code == "invariant");
+        let is_held = pass.outcome == "violated";
+        let broken = replaced.map(|hold| hold.detail.clone());
+        if let Some(broken) = broken.or(is_held.then_some(pass.outcome_detail)) {
+            let text = format!("a decision broke a rule: {broken}");
+            self.world.witness.object(text);
+        }
+    }
+
     fn check_alive(&mut self) {
+        self.check_rules();
         let now = self.world.clock.now();
         if !self.world.board.is_quiet() || self.world.admin().is_none() {
             self.quiet_since = now;

@@ -142,6 +142,7 @@ pub(super) fn patched() -> Acted {
         outcome,
     };
     Acted {
+        replaced: Vec::new(),
         outcome: Outcome::Patched,
         scaled: vec![Scaled {
             group: "g".into(),

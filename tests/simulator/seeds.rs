@@ -6,7 +6,7 @@ use std::thread;
 use rayscaler::simulator::{FaultKind, SimulateOptions, run_seed};
 
 /// How many seeds each of two threads plays: a bout of trouble each, until all is right again.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 75;
 
 /// What came of some seeds.
 #[derive(Debug, Default)]
