@@ -139,6 +139,11 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// Returns operator and kubelet.
+    pub fn stand_ins(&mut self) -> &mut StandIns {
+        self.stand_ins.as_mut().unwrap()
+    }
+
     /// Starts operator, kubelet, head and sidecar, and waits for the first decision.
     pub async fn start(manifest: Manifest, options: Options) -> Self {
         static WORLDS: std::sync::OnceLock<Arc<Semaphore>> = std::sync::OnceLock::new();

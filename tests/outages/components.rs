@@ -53,6 +53,19 @@ async fn the_api_server_and_its_store_die_and_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_dies_and_another_one_does_what_was_asked_meanwhile() {
+    let mut world = World::start(cluster().autoscaler("v2"), options()).await;
+    plays(&mut world, (true, 2..=2), async |world| {
+        world.stand_ins().stop_operator().await;
+        // Whatever is due is asked for while nobody makes or deletes a pod.
+        tokio::time::sleep(Duration::from_secs(IDLE.into())).await;
+        world.stand_ins().start_operator().await;
+    })
+    .await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sidecar_is_killed_with_its_parent_and_goes_on_where_it_was() {
     let mut world = World::start(cluster(), options()).await;
     plays(&mut world, (true, 2..=2), async |world| {

@@ -72,7 +72,8 @@ impl OperatorUnderTest {
                     .prefix("rayscaler-operator-")
                     .tempdir();
                 let folder = folder.unwrap().keep();
-                let program = Program::new(path, folder.join("operator.log"))
+                let log = folder.join("operator.log");
+                let program = Program::new(path, log.clone())
                     .env("KUBECONFIG", api.admin_kubeconfig().display().to_string())
                     .arg("--enable-leader-election=false")
                     .arg(format!("--watch-namespace={namespace}"))
@@ -82,7 +83,7 @@ impl OperatorUnderTest {
                         free_port()
                     ))
                     .removing(&folder);
-                RunningOperator::Real(program.start())
+                RunningOperator::Real(program.start(), log)
             }
         }
     }
@@ -90,7 +91,7 @@ impl OperatorUnderTest {
 
 enum RunningOperator {
     Ours(JoinHandle<()>),
-    Real(Running),
+    Real(Running, PathBuf),
 }
 
 impl RunningOperator {
@@ -100,7 +101,18 @@ impl RunningOperator {
                 task.abort();
                 drop(task.await);
             }
-            Self::Real(mut process) => process.end(),
+            Self::Real(mut process, _) => process.end(),
+        }
+    }
+
+    /// Waits until it looks at RayClusters.
+    async fn works(&self) {
+        if let Self::Real(_, log) = self {
+            eventually("an operator at work", || async {
+                let text = std::fs::read_to_string(log).unwrap_or_default();
+                text.contains("Starting workers").then_some(())
+            })
+            .await;
         }
     }
 }
@@ -113,7 +125,7 @@ pub struct StandIns {
     pub client: Client,
     /// The namespace.
     pub namespace: String,
-    operator: RunningOperator,
+    operator: Option<RunningOperator>,
     kubelet: JoinHandle<()>,
 }
 
@@ -140,17 +152,31 @@ impl StandIns {
             api,
             client,
             namespace,
-            operator,
+            operator: Some(operator),
             kubelet,
         }
     }
 
     /// Ends the operator and starts another one.
-    pub async fn restart_operator(self) -> Self {
-        self.operator.end().await;
+    pub async fn restart_operator(mut self) -> Self {
+        self.stop_operator().await;
+        self.start_operator().await;
+        self
+    }
+
+    /// Ends the operator where it stands.
+    pub async fn stop_operator(&mut self) {
+        if let Some(operator) = self.operator.take() {
+            operator.end().await;
+        }
+    }
+
+    /// Starts another operator and waits until it is at work.
+    pub async fn start_operator(&mut self) {
         let under_test = OperatorUnderTest::for_server(self.api.server());
         let operator = under_test.start(self.api, self.client.clone(), &self.namespace, 1);
-        Self { operator, ..self }
+        operator.works().await;
+        self.operator = Some(operator);
     }
 
     /// Creates a RayCluster.
@@ -176,8 +202,8 @@ impl StandIns {
     }
 
     /// Stops operator and kubelet; pods and objects stay as they are.
-    pub async fn end(self) {
-        self.operator.end().await;
+    pub async fn end(mut self) {
+        self.stop_operator().await;
         self.kubelet.abort();
         drop(self.kubelet.await);
     }
