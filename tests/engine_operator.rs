@@ -356,3 +356,20 @@ fn an_evicted_pod_is_not_replaced_early_where_that_does_no_good() {
         "{lines:?}"
     );
 }
+
+#[test]
+fn one_goes_as_idle_while_another_is_made_up_for() {
+    let mut cluster = Cluster::default()
+        .group(group("g", "CPU=1"))
+        .idle("g", "w1", 900)
+        .busy("g", "w2")
+        .busy("g", "w3");
+    cluster.node_mut("w3").status = NodeStatus::Terminating;
+    // That it is stable is looked at in there.
+    let decision = cluster.decide();
+    assert_eq!(
+        lines(&decision)[..2],
+        ["g 3 -> 3: idle_timeout, leaving", "remove w1 (Idle)"],
+        "{decision:#?}"
+    );
+}

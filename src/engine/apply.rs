@@ -12,7 +12,9 @@ pub fn apply(snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> ClusterSna
     for group in &decision.groups {
         named.extend(group.remove.iter().flat_map(|removal| &removal.pods));
         if let Some(spec) = after.groups.iter_mut().find(|spec| spec.name == group.name) {
-            if spec.replicas != group.replicas_to {
+            // As the history has it: whatever is written says anew what only makes up for others. One may go and
+            // another be made up for, so that the number is what it was.
+            if group.is_change() {
                 spec.surge = group.surge();
             }
             spec.replicas = group.replicas_to;

@@ -118,7 +118,7 @@ pub struct GroupDecision {
 }
 
 impl GroupDecision {
-    /// Returns how many of `replicas_to` only make up for pods on their way out, if the number changes.
+    /// Returns how many of `replicas_to` only make up for pods on their way out, if anything is to be written.
     #[must_use]
     pub fn surge(&self) -> u32 {
         let mut reasons = self.reasons.iter().rev();
