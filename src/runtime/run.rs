@@ -68,10 +68,11 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
     let config = options.overrides.apply(file);
     let clock = Clock::system();
     let telemetry = Telemetry::start(config.log, clock.clone())?;
-    greet(options);
     let (trigger, shutdown) = Shutdown::new();
-    let signals = trigger.pull_on_signal();
+    // From here on: whoever reads that we start may tell us to stop.
+    let signals = trigger.pull_on_signal().map_err(RunError::Runtime)?;
     tokio::pin!(signals);
+    greet(options);
     let metrics = Metrics::new();
     let admin = admin_state((options, &config), (&metrics, &clock, &telemetry));
     let builder = Builder {
@@ -87,7 +88,10 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
     };
     let sidecar = tokio::select! {
         biased;
-        signal = &mut signals => return stopped(signal),
+        signal = &mut signals => {
+            info!(signal, "stopping");
+            return Ok(());
+        }
         sidecar = builder.build() => sidecar.map_err(RunError::Settings)?,
     };
     let (mut controller, mut tasks, settings) = sidecar.split();
@@ -103,7 +107,8 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
                 if ended.is_err() {
                     warn!("the patch in flight was not finished in time");
                 }
-                return stopped(signal);
+                info!(signal, "stopping");
+                return Ok(());
             }
             () = &mut work => return Ok(()),
             Some(ended) = tasks.next_ended() => {
@@ -120,12 +125,6 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
             }
         }
     }
-}
-
-fn stopped(signal: io::Result<&'static str>) -> Result<(), RunError> {
-    let signal = signal.map_err(RunError::Runtime)?;
-    info!(signal, "stopping");
-    Ok(())
 }
 
 fn greet(options: &RunOptions) {

@@ -22,21 +22,23 @@ impl Trigger {
         self.0.send_replace(true);
     }
 
-    /// Pulls when SIGTERM or SIGINT arrives, and returns the signal's name.
+    /// Pulls when SIGTERM or SIGINT arrives from now on; what is returned waits for it, and has the signal's name.
     ///
     /// # Errors
     ///
     /// The signals cannot be listened to.
-    pub async fn pull_on_signal(&self) -> io::Result<&'static str> {
+    pub fn pull_on_signal(&self) -> io::Result<impl Future<Output = &'static str> + '_> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let name = tokio::select! {
-            biased;
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        };
-        self.pull();
-        Ok(name)
+        Ok(async move {
+            let name = tokio::select! {
+                biased;
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            self.pull();
+            name
+        })
     }
 }
 
