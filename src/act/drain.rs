@@ -71,7 +71,8 @@ impl Drained {
 /// Returns that none of these pods' raylets has answered.
 pub(super) fn unanswered(pods: &[PodName]) -> Drained {
     let refused = pods.iter();
-    let refused = refused.map(|pod| refusal(pod, "no_answer", String::new()));
+    let message = "nobody waits for its answer any longer in this pass";
+    let refused = refused.map(|pod| refusal(pod, "no_answer", message.to_owned()));
     Drained {
         refused: refused.collect(),
         ..Drained::default()

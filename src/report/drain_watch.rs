@@ -19,7 +19,8 @@ const TOLD_AGAIN_MS: u64 = 600_000;
 /// Remembers which pods were told to stay, why, and when that was written.
 #[derive(Debug, Default)]
 pub(super) struct DrainWatch {
-    told: BTreeMap<PodName, (&'static str, String, Timestamp)>,
+    /// Shape: by pod, outcome and code, so that reasons that take turns are each told once.
+    told: BTreeMap<(PodName, &'static str, String), Timestamp>,
 }
 
 impl DrainWatch {
@@ -29,7 +30,7 @@ impl DrainWatch {
             DrainAnswered(answer).emit(metrics);
         }
         self.told
-            .retain(|_, (_, _, at)| now.millis_since(*at) < TOLD_AGAIN_MS);
+            .retain(|_, at| now.millis_since(*at) < TOLD_AGAIN_MS);
         // One raylet answers once in a pass, but a name may stand in two removals.
         let mut seen = BTreeSet::new();
         let news = answers.iter().filter(|it| seen.insert(&it.pod));
@@ -43,7 +44,7 @@ impl DrainWatch {
     fn is_news(&mut self, answer: &DrainAnswer, now: Timestamp) -> bool {
         let code = match &answer.outcome {
             DrainOutcome::Accepted => {
-                self.told.remove(&answer.pod);
+                self.told.retain(|(pod, ..), _| *pod != answer.pod);
                 return true;
             }
             // What follows the code may name an age, which is another one in each pass.
@@ -51,13 +52,11 @@ impl DrainWatch {
                 text.split(':').next().unwrap_or_default()
             }
         };
-        let kind = answer.outcome.as_str();
-        let known = self.told.get(&answer.pod);
-        if known.is_some_and(|(of, why, _)| *of == kind && why == code) {
+        let key = (answer.pod.clone(), answer.outcome.as_str(), code.to_owned());
+        if self.told.contains_key(&key) {
             return false;
         }
-        let told = (kind, code.to_owned(), now);
-        self.told.insert(answer.pod.clone(), told);
+        self.told.insert(key, now);
         true
     }
 }
@@ -135,6 +134,22 @@ mod tests {
         assert_eq!(text.matches("drain refused").count(), 3, "{text}");
         assert_eq!(text.matches("drain failed").count(), 1, "{text}");
         assert_eq!(text.matches("drain accepted").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn reasons_that_take_turns_are_each_written_once() {
+        let busy = || DrainOutcome::Refused("busy_now: its raylet has work as of now".to_owned());
+        let turn = |at: u64| {
+            if at.is_multiple_of(2) {
+                busy()
+            } else {
+                stale(at)
+            }
+        };
+        let second = |at: u64| (at * 1_000, vec![answer("p", turn(at))]);
+        let (text, counted) = told(&(0..500).map(second).collect::<Vec<_>>());
+        assert_eq!(counted, "500");
+        assert_eq!(text.matches("drain refused").count(), 2, "{text}");
     }
 
     #[test]
