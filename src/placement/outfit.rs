@@ -244,13 +244,7 @@ impl Outfit {
                 None => return false,
             }
         }
-        if beyond
-            != self
-                .items
-                .iter()
-                .filter(|item| item.total.is_none())
-                .count()
-        {
+        if beyond != (0..self.items.len()).filter(|at| is_beyond(*at)).count() {
             return false;
         }
         let kept = labels.iter().filter(|(name, _)| asked.keeps_label(name));

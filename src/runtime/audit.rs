@@ -7,7 +7,7 @@
 
 use crate::engine::Engine;
 use crate::engine::invariants::{Again, Violation, check_again, check_of};
-use crate::model::ScaleDecision;
+use crate::model::{ClusterSnapshot, ScaleDecision};
 use crate::policy::PolicyContext;
 
 /// Work up to which a decision is made again in every way: some milliseconds.
@@ -22,6 +22,8 @@ const QUIET_PERIOD: u64 = 64;
 pub(super) struct Checked {
     /// The decision, or the one without removals in its place.
     pub(super) decision: ScaleDecision,
+    /// What the one without removals was made of.
+    pub(super) snapshot: Option<Box<ClusterSnapshot>>,
     /// Every rule that the decision broke that was made first.
     pub(super) violations: Vec<Violation>,
     /// Whether `decision` breaks none.
@@ -50,6 +52,7 @@ impl Audit {
         let violations = self.check(engine, ctx, &decision);
         let mut checked = Checked {
             is_sound: violations.is_empty(),
+            snapshot: None,
             decision,
             violations,
         };
@@ -67,6 +70,7 @@ impl Audit {
         let without_removals = engine.decide_within(&snapshot, ctx.history, ctx.now, steps);
         if self.check(engine, ctx, &without_removals).is_empty() {
             checked.decision = without_removals;
+            checked.snapshot = Some(Box::new(snapshot));
             checked.is_sound = true;
         }
         checked

@@ -118,7 +118,7 @@ pub enum WriteHold {
     Paused,
     /// The last act failed; quiet until then.
     BackingOff(Timestamp),
-    /// The decision broke an invariant.
+    /// The decision broke an invariant, and so did the one without removals.
     Invariant,
     /// The sidecar of another head pod writes.
     Fenced,
@@ -272,10 +272,8 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         };
         let before_decide = self.clock.precise_ms();
         let checked = self.decide(&settings.engine, snapshot, started_at);
-        let decision = checked.decision;
-        if decision.holds.iter().any(is_doubtful) {
-            self.observe.doubt();
-        }
+        let (decision, own) = (checked.decision, checked.snapshot);
+        let snapshot = own.as_deref().unwrap_or(snapshot);
         let before_act = self.clock.precise_ms();
         let write_hold = self.write_hold(snapshot, &settings, checked.is_sound, started_at);
         let remembered = self.history.clone();
@@ -335,6 +333,9 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         let checked = self.audit.checked(engine, ctx, decision, steps);
         let decided = Input::Decided(&checked.decision);
         self.history.absorb(&decided, at);
+        if checked.decision.holds.iter().any(is_doubtful) {
+            self.observe.doubt();
+        }
         checked
     }
 
