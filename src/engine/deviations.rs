@@ -134,6 +134,14 @@ pub const DEVIATIONS: &[Deviation] = &[
         why: "each group has its own maximum as an order; busy nodes are not ended for a sum",
     },
     Deviation {
+        family: "rearranged",
+        against: Against::Ray,
+        profile: Profile::Default,
+        ray: "launches for a request although a node that starts could take it, if the others there went elsewhere",
+        ours: "tries that first, and launches only where it saves nothing",
+        why: "the others would go to the new node as well, and one more would be launched in each round",
+    },
+    Deviation {
         family: "accelerators",
         against: Against::Ray,
         profile: Profile::Default,

@@ -17,6 +17,9 @@ pub struct Corrections {
     pub order: bool,
     /// A cap over all groups stops growth and no more; in Ray nodes above it are removed.
     pub soft_cap: bool,
+    /// A request that a node would be launched for takes the room of others on a node that starts, if those have
+    /// other places; Ray launches, and again in its next rounds.
+    pub rearranged: bool,
 }
 
 impl Default for Corrections {
@@ -28,6 +31,7 @@ impl Default for Corrections {
             group_shapes: true,
             order: true,
             soft_cap: true,
+            rearranged: true,
         }
     }
 }
@@ -41,5 +45,6 @@ impl Corrections {
         group_shapes: false,
         order: false,
         soft_cap: false,
+        rearranged: false,
     };
 }

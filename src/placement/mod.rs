@@ -26,6 +26,7 @@
 
 mod aside;
 mod asked;
+mod attempt;
 mod budget;
 mod caps;
 mod carry;

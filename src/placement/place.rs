@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::ResourceDemand;
 
 use super::budget::Budget;
-use super::growth::{Fresh, Growth};
+use super::growth::Fresh;
 use super::lineup::{Entry, Lineup, Pick};
 use super::pool::{Ledger, Pool};
 use super::queue::Queue;
@@ -89,60 +89,49 @@ impl Pool {
         let mut queue = Queue::new(&counted, &self.shapes, self.corrections.order);
         let is_long = queue.is_long();
         let (mut budget, mut scratch) = (self.budget, std::mem::take(&mut self.scratch));
-        let mut picks =
-            self.fill_running((ledger, &counted, &mut queue), (&mut budget, &mut scratch));
+        let mut picks = Vec::new();
+        if self.is_split() {
+            let queue = (&mut queue, is_long);
+            picks = self.fill_running((ledger, &counted), queue, (&mut budget, &mut scratch));
+        }
         let call = self.record(ledger, &counted, &picks);
         // Those that start, where they stand apart; new nodes ask this one too what an equal queue was offered.
-        let last = usize::from(self.is_split());
-        let mut lineup = self.take_lineup(ledger, last);
-        if last > 0 {
-            let terrain = self.terrain();
-            picks.extend(lineup.fill((&mut queue, is_long), terrain, (&mut budget, &mut scratch)));
-        }
-        let mut resized = Vec::new();
-        if self.has_resizing && !queue.is_empty() {
-            let order: Vec<ShapeId> = queue.asks().iter().map(|ask| counted[*ask].0).collect();
-            resized = self.fill_resized((&mut queue, &order), &picks, ledger, &mut scratch);
-            let absorbed = |at: &usize| {
-                resized
-                    .iter()
-                    .any(|resized: &Resized| resized.pick == Some(*at))
-            };
-            // A node that was picked and then resized is committed once.
-            let kept = picks
-                .into_iter()
-                .enumerate()
-                .filter(|(at, _)| !absorbed(at));
-            picks = kept.map(|(_, pick)| pick).collect();
-        }
-        let mut growth = Growth::new(self, &queue, &mut lineup);
-        while !queue.is_empty()
-            && budget.step(1)
-            && growth.step(&mut queue, &mut (&mut budget, &mut scratch))
-        {}
-        let (fresh, launched, is_plain) = growth.finish();
-        let asks = queue.asks();
+        let half = usize::from(self.is_split());
+        let mut lineup = self.take_lineup(ledger, half);
+        let mut rest = self.attempt(
+            (ledger, &mut lineup),
+            (&queue, is_long),
+            (&mut budget, &mut scratch),
+        );
+        let better = self.rearranged(
+            (ledger, &mut lineup),
+            (&queue, is_long),
+            (&mut rest, &mut budget, &mut scratch),
+        );
+        let rest = better.unwrap_or(rest);
+        picks.extend(rest.picks);
         let placement = Placement {
             picks,
-            resized,
-            fresh,
-            shapes: asks.iter().map(|ask| counted[*ask].0).collect(),
-            launched,
-            unplaced: queue.unplaced(),
-            is_cut: budget.is_cut() && !queue.is_empty(),
-            is_plain,
+            resized: rest.resized,
+            fresh: rest.fresh,
+            shapes: queue.shapes(),
+            launched: rest.launched,
+            unplaced: rest.queue.unplaced(),
+            is_cut: budget.is_cut() && (!rest.queue.is_empty() || rest.is_unsure),
+            is_plain: rest.is_plain,
             call,
-            asks,
+            asks: queue.asks(),
         };
         (self.budget, self.scratch) = (budget, scratch);
-        self.put_lineup((ledger, last), lineup);
+        self.put_lineup((ledger, half), lineup);
         placement
     }
 
-    /// Places what fits on nodes that run, or on all that are there where those do not come first.
+    /// Places what fits on nodes that run, where those come first.
     fn fill_running(
         &mut self,
-        (ledger, counted, queue): (Ledger, &[(ShapeId, u64)], &mut Queue),
+        (ledger, counted): (Ledger, &[(ShapeId, u64)]),
+        (queue, is_long): (&mut Queue, bool),
         (budget, scratch): (&mut Budget, &mut Scratch),
     ) -> Vec<Pick> {
         if let Some(picks) = self.follow(ledger, counted)
@@ -157,7 +146,6 @@ impl Pool {
             return picks;
         }
         let mut lineup = self.take_lineup(ledger, 0);
-        let is_long = queue.is_long();
         let picks = lineup.fill((queue, is_long), self.terrain(), (budget, scratch));
         self.put_lineup((ledger, 0), lineup);
         picks

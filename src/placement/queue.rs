@@ -1,5 +1,7 @@
 //! The requests of one call, in the order in which Ray offers them to a node.
 
+use std::collections::BTreeSet;
+
 use super::shape::{Apart, ShapeId, Shapes};
 
 /// Requests of a list whose views are kept for the next one.
@@ -50,6 +52,15 @@ impl Queue {
         }
         let open = waiting.iter().filter(|shape| shape.remaining > 0).count();
         Self { waiting, open }
+    }
+
+    /// Returns the same queue with some positions before all others, and what its positions are in this one.
+    pub(super) fn with_first(&self, first: &BTreeSet<usize>) -> (Self, Vec<usize>) {
+        let mut places: Vec<usize> = (0..self.waiting.len()).collect();
+        places.sort_by_key(|at| !first.contains(at));
+        let waiting = places.iter().map(|at| self.waiting[*at]).collect();
+        let open = self.open;
+        (Self { waiting, open }, places)
     }
 
     pub(super) fn is_empty(&self) -> bool {

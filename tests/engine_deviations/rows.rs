@@ -57,6 +57,11 @@ fn node_rows() -> Vec<Row> {
     let since = stopped.now.minus_ms(60_000);
     stopped.history.stopped_since.insert("w1".into(), since);
     let removed = &["cpu4 1 -> 1: stopped, tasks, remove w1"];
+    let others = Cluster::default().group(group("large", "CPU=8 memory=8 disk=1"));
+    let others = others.group(group("licensed", "CPU=4 memory=1 license=1"));
+    let others = others.starting("large", "w1").starting("licensed", "w2");
+    let others = others.demand("CPU=4 memory=1", 1);
+    let rearranged = others.demand("CPU=3 license=1", 1);
     vec![
         row("draining", draining, &[], removed),
         row(
@@ -74,6 +79,7 @@ fn node_rows() -> Vec<Row> {
             &["cpu4 2 -> 1: idle_timeout, remove w2"],
             &[],
         ),
+        row("rearranged", rearranged, &["licensed 1 -> 2: tasks"], &[]),
         row(
             "stopped",
             stopped,
