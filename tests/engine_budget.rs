@@ -60,6 +60,25 @@ fn what_one_pass_cannot_look_at_is_served_by_the_next_ones() {
 }
 
 #[test]
+fn a_lowered_maximum_is_an_order_however_much_is_left_to_look_at() {
+    let engine = Engine::default();
+    let mut cluster = many(100).group(group("lowered", "CPU=1"));
+    for pod in ["w1", "w2", "w3"] {
+        cluster = cluster.busy("lowered", pod);
+    }
+    cluster.group_mut("lowered").bounds.max = 1;
+    see(&mut cluster);
+    // The twenty passes that it takes to come round with so small a budget.
+    for _ in 0..20 {
+        let decision = pass(&mut cluster, &engine, 20);
+        assert!(decision.is_cut, "{decision:?}");
+    }
+    assert_eq!(replicas(&cluster).last(), Some(&1));
+    let named = cluster.group_mut("lowered").workers_to_delete.len();
+    assert_eq!(named, 2);
+}
+
+#[test]
 fn a_budget_for_nothing_at_all_still_comes_round() {
     let engine = Engine::default();
     let mut cluster = many(3);

@@ -48,7 +48,7 @@ pub(super) fn conclude(
     settings: &EngineSettings,
 ) -> (ScaleDecision, Carry) {
     for name in plan.groups() {
-        enforce(ctx, &mut plan, &name);
+        enforce(ctx, &mut plan, &name, gate.may_remove);
     }
     // For Ray a node counts until it is gone.
     if plan.pool().corrections().draining {
@@ -79,7 +79,9 @@ pub(super) fn conclude(
     (decision, carry)
 }
 
-fn enforce(ctx: PolicyContext<'_>, plan: &mut Plan, name: &WorkerGroupName) {
+/// `may_remove` says what the gate does: where only the work budget has ended, what was drafted before stands, since
+/// orders need no look at demand.
+fn enforce(ctx: PolicyContext<'_>, plan: &mut Plan, name: &WorkerGroupName, may_remove: bool) {
     let Some(group) = plan.group(name) else {
         return;
     };
@@ -96,7 +98,7 @@ fn enforce(ctx: PolicyContext<'_>, plan: &mut Plan, name: &WorkerGroupName) {
     let is_out = bounds.clamp(group.replicas_to()) != group.replicas_to();
     // Fewer than will be left would be a shrink of which nobody says what goes.
     let is_nameless = group.replicas_to() < staying(group);
-    let is_blind = !plan.may_remove() && group.replicas_to() < group.replicas_from();
+    let is_blind = !may_remove && group.replicas_to() < group.replicas_from();
     if is_out || is_nameless || is_blind {
         plan.revert(name);
     }
