@@ -230,6 +230,7 @@ fn groups(case: &Case, nodes: &[Node]) -> Vec<WorkerGroup> {
             .filter(|node| node.kind == NodeKind::Worker && node.group == name);
         WorkerGroup {
             surge: 0,
+            has_replicas: true,
             index,
             replicas: u32::try_from(live.count()).unwrap(),
             bounds: ReplicaBounds {

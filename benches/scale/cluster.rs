@@ -104,6 +104,7 @@ fn group(at: usize, size: Size) -> WorkerGroup {
         .count();
     WorkerGroup {
         surge: 0,
+        has_replicas: true,
         name: group_name(at),
         index: at,
         replicas: u32::try_from(present).unwrap(),

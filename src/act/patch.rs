@@ -8,7 +8,9 @@
 //! decision) and the name at each position it touches. `resourceVersion` is not tested: every pod that
 //! becomes ready changes it.
 //!
-//! `workersToDelete` is written whole, so the patch also tests that the list is still the one we saw.
+//! A user may have changed `replicas` since we read it, which with KubeRay's own Role is up to six seconds ago, so
+//! that a number is only written over the one that it was decided from. `workersToDelete` is written whole, so the
+//! patch also tests that the list is still the one we saw.
 //! Where `scaleStrategy` is absent it is written whole; where it is present, be it empty, only
 //! the list inside is, since other members (`scaleGate`) belong to others.
 
@@ -227,6 +229,9 @@ impl<'a> Target<'a> {
             json!(group.name.as_str()),
         ));
         if self.replicas != group.replicas {
+            if group.has_replicas {
+                tests.push(test(&format!("{base}/replicas"), json!(group.replicas)));
+            }
             writes.push(add(&format!("{base}/replicas"), json!(self.replicas)));
         }
         if !self.list_changes() {

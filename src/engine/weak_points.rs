@@ -81,7 +81,7 @@ pub const WEAK_POINTS: &[WeakPoint] = &[
     point(
         "W7",
         "groups are patched by position, which an edit may change",
-        "the `test` operations on the uid and on every group's name fail with 422",
+        "the `test` operations on the uid, on every group's name and on what is overwritten fail with 422",
         "`rayscaler_api_calls_total` by status",
         "nothing is written; the object is read again and decided afresh",
     ),

@@ -76,6 +76,9 @@ pub struct WorkerGroup {
     pub index: usize,
     /// `replicas` as the RayCluster has it, a negative number read as 0.
     pub replicas: u32,
+    /// Whether the RayCluster has it word for word, so that a patch can test that nobody has changed it since.
+    #[serde(default)]
+    pub has_replicas: bool,
     /// How many of `replicas` only make up for pods on their way out; set in what a decision leads to, and
     /// else remembered.
     #[serde(default, skip_serializing_if = "is_zero")]

@@ -96,6 +96,7 @@ fn worker_group(
         name: WorkerGroupName::from(spec.group_name.as_str()),
         index,
         replicas: replicas(spec.replicas),
+        has_replicas: spec.has_replicas && spec.replicas == i64::from(replicas(spec.replicas)),
         bounds,
         num_of_hosts,
         priority: spec.priority,
@@ -223,6 +224,7 @@ mod tests {
             seen,
             [("a", 0, 0, 0, 2_147_483_647, 1), ("B", 1, 9, 1, 4, 2)]
         );
+        assert!(!groups[0].has_replicas && groups[1].has_replicas);
         assert!(groups[0].has_scale_strategy && !groups[0].has_workers_to_delete);
         assert!(groups[1].has_workers_to_delete && groups[1].workers_to_delete.len() == 1);
         assert_eq!(

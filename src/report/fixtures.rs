@@ -27,6 +27,7 @@ pub(super) fn demand(entries: &[(&str, i64)], count: u64) -> ResourceDemand {
 pub(super) fn group(name: &str, replicas: u32) -> WorkerGroup {
     WorkerGroup {
         surge: 0,
+        has_replicas: true,
         name: WorkerGroupName::from(name),
         index: 0,
         replicas,

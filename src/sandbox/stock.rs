@@ -270,6 +270,7 @@ mod tests {
     fn group(replicas: u32, named: &[&str]) -> WorkerGroup {
         WorkerGroup {
             surge: 0,
+            has_replicas: true,
             name: WorkerGroupName::from("g"),
             index: 0,
             replicas,

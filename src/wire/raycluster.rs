@@ -153,6 +153,8 @@ pub struct WorkerGroupSpec {
     pub group_name: String,
     /// `replicas`; the CRD takes negative numbers.
     pub replicas: i64,
+    /// Whether `replicas` is present; the CRD adds it, and others may not.
+    pub has_replicas: bool,
     /// `minReplicas`.
     pub replicas_min: i64,
     /// `maxReplicas`.

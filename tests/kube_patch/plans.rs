@@ -32,6 +32,7 @@ fn snapshot(stored: &Value, pods: &[(&str, &str)]) -> ClusterSnapshot {
         let names = list.and_then(Value::as_array).into_iter().flatten();
         WorkerGroup {
             surge: 0,
+            has_replicas: true,
             name: spec["groupName"].as_str().unwrap().into(),
             index,
             replicas: u32::try_from(spec["replicas"].as_u64().unwrap()).unwrap(),
@@ -335,6 +336,15 @@ async fn a_list_that_somebody_else_edited_is_not_overwritten() {
     let a = group_with("a", 3, &json!({"workersToDelete": ["a-7"]}));
     nothing_is_written_after(&json!({"spec": {"workerGroupSpecs": [a, listed(json!(["b-0"]))]}}))
         .await;
+}
+
+#[tokio::test]
+async fn a_number_that_somebody_else_edited_is_not_overwritten() {
+    let b = group_with("b", 3, &json!({"workersToDelete": ["b-0"]}));
+    for replicas in [0, 2, 4, 5] {
+        let a = group("a", replicas);
+        nothing_is_written_after(&json!({"spec": {"workerGroupSpecs": [a, b]}})).await;
+    }
 }
 
 #[tokio::test]

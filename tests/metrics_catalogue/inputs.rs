@@ -24,6 +24,7 @@ pub(super) fn resources(entries: &[(&str, i64)]) -> ResourceMap {
 pub(super) fn cluster(replicas: u32, nodes: Vec<Node>) -> ClusterSnapshot {
     let group = WorkerGroup {
         surge: 0,
+        has_replicas: true,
         name: "g".into(),
         index: 0,
         replicas,

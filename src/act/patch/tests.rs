@@ -14,6 +14,7 @@ use crate::model::{
 fn group(index: usize, name: &str, replicas: u32) -> WorkerGroup {
     WorkerGroup {
         surge: 0,
+        has_replicas: true,
         name: name.into(),
         index,
         replicas,
@@ -147,7 +148,9 @@ fn growth_and_victims_of_all_groups_go_together_behind_their_tests() {
         [
             r#"test /metadata/uid "u-1""#,
             r#"test /0/groupName "a""#,
+            "test /0/replicas 1",
             r#"test /1/groupName "b""#,
+            "test /1/replicas 3",
             r#"test /1/scaleStrategy/workersToDelete ["b-old"]"#,
             "add /0/replicas 4",
             "add /1/replicas 5",
@@ -160,6 +163,22 @@ fn growth_and_victims_of_all_groups_go_together_behind_their_tests() {
         (plan.groups[1].replicas_from, plan.groups[1].replicas_to),
         (3, 5)
     );
+}
+
+#[test]
+fn a_number_is_tested_only_where_it_is_written_and_stands_there_word_for_word() {
+    let mut odd = group(0, "a", 0);
+    odd.has_replicas = false;
+    let groups = vec![odd, listed(group(1, "b", 3), &["b-old"])];
+    let at = snapshot(groups, &[("b", "b-1")]);
+    let decisions = vec![
+        decided(&at.groups[0], 4, &[]),
+        decided(&at.groups[1], 3, &[&["b-1"]]),
+    ];
+    let plan = plan_of(&at, decisions, &["b-1"]).unwrap();
+    let lines = lines(&plan);
+    let of_replicas = lines.iter().filter(|line| line.contains("/replicas"));
+    assert_eq!(of_replicas.collect::<Vec<_>>(), ["add /0/replicas 4"]);
 }
 
 #[test]
@@ -291,5 +310,5 @@ fn ten_thousand_victims_keep_their_order() {
     let victims: Vec<&[&str]> = texts.chunks(1).collect();
     let plan = plan_of(&at, vec![decided(&a, 0, &victims)], &texts).unwrap();
     assert_eq!(plan.groups[0].named, pods(&texts));
-    assert_eq!(plan.ops.len(), 5);
+    assert_eq!(plan.ops.len(), 6);
 }

@@ -28,6 +28,7 @@ fn node() -> Node {
 fn group() -> WorkerGroup {
     WorkerGroup {
         surge: 0,
+        has_replicas: true,
         name: "cpu".into(),
         index: 0,
         replicas: 0,

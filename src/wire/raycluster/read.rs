@@ -125,6 +125,7 @@ fn read_worker_group(index: usize, field: &Field<'_>) -> Read<WorkerGroupSpec> {
         index,
         group_name: field.required("groupName", Field::text)?,
         replicas: whole_or("replicas", 0)?,
+        has_replicas: field.optional("replicas", Field::whole)?.is_some(),
         replicas_min: whole_or("minReplicas", 0)?,
         replicas_max: whole_or("maxReplicas", REPLICAS_MAX_DEFAULT)?,
         num_of_hosts: whole_or("numOfHosts", 1)?,

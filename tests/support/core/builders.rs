@@ -45,6 +45,7 @@ pub fn tasks(shape: &str, count: u64) -> ResourceDemand {
 pub fn group(name: &str, shape: &str) -> WorkerGroup {
     WorkerGroup {
         surge: 0,
+        has_replicas: true,
         name: WorkerGroupName::from(name),
         index: 0,
         replicas: 0,
