@@ -24,6 +24,10 @@ const RELOAD_EVERY: Duration = Duration::from_secs(1);
 /// A patch takes milliseconds; one that hangs must not hold up the end of the pod.
 const FINISH_WITHIN: Duration = Duration::from_millis(1_500);
 
+/// What the last passes had to tell takes milliseconds as well; both together stay under the two seconds after which
+/// the parent ends us.
+const REPORT_WITHIN: Duration = Duration::from_millis(300);
+
 /// Says why `run` ended before it was told to.
 #[derive(Debug, Error)]
 pub enum RunError {
@@ -58,13 +62,7 @@ pub fn run(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(), Run
 }
 
 async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(), RunError> {
-    let (mut reloader, file) = match &options.config_path {
-        Some(path) => {
-            let (reloader, config) = Reloader::open(path.clone(), policies)?;
-            (Some(reloader), config)
-        }
-        None => (None, Config::default()),
-    };
+    let (mut reloader, file) = read_config(options, policies)?;
     let config = options.overrides.apply(file);
     let clock = Clock::system();
     let telemetry = Telemetry::start(config.log, clock.clone())?;
@@ -96,7 +94,7 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
     };
     let (mut controller, mut tasks, settings) = sidecar.split();
     let work = controller.run(shutdown.requested());
-    tokio::pin!(work);
+    let mut work = Box::pin(work);
     let mut timer = tokio::time::interval(RELOAD_EVERY);
     loop {
         tokio::select! {
@@ -106,6 +104,12 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
                 let ended = tokio::time::timeout(FINISH_WITHIN, &mut work).await;
                 if ended.is_err() {
                     warn!("the patch in flight was not finished in time");
+                }
+                // Without the loop nobody writes any more, and the courier ends once all is delivered.
+                drop(work);
+                drop(controller);
+                if !tasks.ends_within("courier", REPORT_WITHIN).await {
+                    warn!("the last reports were not delivered in time");
                 }
                 info!(signal, "stopping");
                 return Ok(());
@@ -125,6 +129,17 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
             }
         }
     }
+}
+
+fn read_config(
+    options: &RunOptions,
+    policies: &dyn PolicyCatalog,
+) -> Result<(Option<Reloader>, Config), ReloadError> {
+    let Some(path) = &options.config_path else {
+        return Ok((None, Config::default()));
+    };
+    let (reloader, config) = Reloader::open(path.clone(), policies)?;
+    Ok((Some(reloader), config))
 }
 
 fn greet(options: &RunOptions) {

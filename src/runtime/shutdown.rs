@@ -114,6 +114,13 @@ impl Tasks {
         Some(TaskEnded { name, panic })
     }
 
+    /// Waits for one task, whatever the others do; returns whether it ended in time.
+    pub async fn ends_within(&mut self, name: &'static str, deadline: Duration) -> bool {
+        let is_there = |tasks: &Self| tasks.names.values().any(|other| *other == name);
+        let ended = async { while is_there(self) && self.next_ended().await.is_some() {} };
+        tokio::time::timeout(deadline, ended).await.is_ok()
+    }
+
     /// Waits for all tasks, and drops those that take longer; returns the names of those dropped.
     pub async fn end_within(&mut self, deadline: Duration) -> Vec<&'static str> {
         let all = async { while self.next_ended().await.is_some() {} };
@@ -169,6 +176,23 @@ mod tests {
             ("careless", Some("lost"))
         );
         assert!(tasks.next_ended().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_task_is_waited_for_whatever_the_others_do() {
+        let second = Duration::from_secs(1);
+        let mut tasks = Tasks::default();
+        let (told, mut delivered) = tokio::sync::mpsc::channel(1);
+        tasks.spawn("quick", async {});
+        tasks.spawn("stuck", std::future::pending());
+        tasks.spawn("courier", async move {
+            tokio::time::sleep(second / 2).await;
+            told.send("the last").await.unwrap();
+        });
+        assert!(tasks.ends_within("courier", second).await);
+        assert_eq!(delivered.recv().await, Some("the last"));
+        assert!(tasks.ends_within("courier", second).await, "ended before");
+        assert!(!tasks.ends_within("stuck", second).await);
     }
 
     #[tokio::test(start_paused = true)]

@@ -39,7 +39,7 @@ const RESTART: Backoff = Backoff {
 const HEALTHY_AFTER_MS: u64 = 60_000;
 
 /// How long the child has to stop; the kubelet grants 30 s before it kills everything.
-const STOP_WITHIN_MS: u64 = 5_000;
+const STOP_WITHIN_MS: u64 = 2_000;
 
 /// Form of the parent's log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
