@@ -70,6 +70,8 @@ kinds! {
     PodVanish "pod-vanish" "A machine goes with everything on it.",
     PodEvicted "pod-evicted" "A pod is deleted by somebody else.",
     PodRestart "pod-restart" "A raylet dies in its container.",
+    PodOrdered "pod-ordered" "Somebody asks that a pod finishes and goes, with an annotation.",
+    PodProtected "pod-protected" "Somebody asks that a pod stays, with an annotation.",
     OperatorDown "operator-down" "The operator reaches no API server.",
     ClockJump "clock-jump" "The API server's clock is off by up to an hour.",
     SidecarKilled "sidecar-killed" "The sidecar dies where it stands, and starts again.",

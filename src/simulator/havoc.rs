@@ -11,6 +11,7 @@ use serde_json::json;
 use super::SimulatorError;
 use super::edits::Editor;
 use super::faults::{FaultKind, Only};
+use super::pod_orders;
 use super::random::Random;
 use super::world::World;
 use crate::model::Timestamp;
@@ -104,6 +105,8 @@ impl Havoc {
             FaultKind::PodVanish
             | FaultKind::PodEvicted
             | FaultKind::PodRestart
+            | FaultKind::PodOrdered
+            | FaultKind::PodProtected
             | FaultKind::PodTerminating => self.meet_pod(world, kind).await?,
             FaultKind::GcsStopped | FaultKind::GcsReplaced => {
                 world.ray.stop_gcs();
@@ -142,6 +145,7 @@ impl Havoc {
         world.trace.say(&format!("ends {kind}"));
         match kind {
             FaultKind::PodTerminating => self.let_go(world).await?,
+            FaultKind::PodProtected => pod_orders::let_go(world).await?,
             FaultKind::GcsStopped => world.ray.start_gcs(true),
             FaultKind::GcsReplaced => world.ray.start_gcs(false),
             FaultKind::ClockJump => {
@@ -160,9 +164,10 @@ impl Havoc {
     async fn meet_pod(&mut self, world: &World, kind: FaultKind) -> Result<String, SimulatorError> {
         let mut pods = world.workers(None).await?;
         pods.retain(|pod: &Pod| pod.metadata.deletion_timestamp.is_none());
-        let Some(name) = self.random.pick(&pods).map(kube::ResourceExt::name_any) else {
+        let Some(pod) = self.random.pick(&pods) else {
             return Ok("no pod".to_owned());
         };
+        let name = pod.name_any();
         let api = world.pod_api();
         match kind {
             FaultKind::PodVanish => {
@@ -171,6 +176,8 @@ impl Havoc {
                 kill_raylet(world, &name);
             }
             FaultKind::PodRestart => kill_raylet(world, &name),
+            FaultKind::PodOrdered => pod_orders::drain(world, pod).await?,
+            FaultKind::PodProtected => pod_orders::protect(world, pod).await?,
             FaultKind::PodTerminating => {
                 let held = json!({"metadata": {"finalizers": [FINALIZER]}});
                 api.patch(&name, &PatchParams::default(), &Patch::Merge(held))
@@ -211,6 +218,8 @@ fn is_made(kind: FaultKind) -> bool {
             | FaultKind::PodEvicted
             | FaultKind::PodRestart
             | FaultKind::PodTerminating
+            | FaultKind::PodOrdered
+            | FaultKind::PodProtected
             | FaultKind::GcsStopped
             | FaultKind::GcsReplaced
             | FaultKind::ClockJump

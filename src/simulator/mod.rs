@@ -19,6 +19,7 @@ mod kube_body;
 mod kube_layer;
 mod log;
 mod pod_faults;
+mod pod_orders;
 mod random;
 mod ray_faults;
 mod run;

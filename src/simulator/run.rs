@@ -9,6 +9,7 @@ use super::SimulatorError;
 use super::faults::{FaultKind, Only};
 use super::gangs::room;
 use super::havoc::Havoc;
+use super::pod_orders::is_to_go;
 use super::random::Random;
 use super::witness::{groups, list, number, text};
 use super::workload::{Workload, whole};
@@ -216,6 +217,15 @@ impl Run {
         self.world
             .witness
             .check_launches(kinds.iter().all(is_in_sight));
+        let blinds = |kind: &FaultKind| {
+            let name = kind.name();
+            ["api", "watch", "clock"]
+                .iter()
+                .any(|part| name.starts_with(part))
+        };
+        self.world
+            .witness
+            .check_protection(!kinds.iter().any(blinds));
         let ends_at = now.plus_ms(ms);
         while self.world.clock.now() < ends_at && self.is_well() {
             self.havoc.act(&mut self.world).await?;
@@ -338,6 +348,8 @@ impl Run {
         let raycluster = self.world.raycluster().await?;
         let workers = self.world.workers(None).await?;
         let mut large = Vec::new();
+        let to_go = workers.iter().filter(|pod| is_to_go(pod));
+        large.extend(to_go.map(|pod| format!("{} is to go", pod.name_any())));
         for spec in groups(&raycluster) {
             let name = text(&spec, "groupName");
             let (min, replicas) = (number(&spec, "minReplicas"), number(&spec, "replicas"));

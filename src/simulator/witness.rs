@@ -22,6 +22,9 @@ const BOUNDS_STAND_MS: u64 = 15_000;
 /// How long demand that is over may still be served: the GCS can be that far behind. Units: milliseconds.
 const DEMAND_STANDS_MS: u64 = 60_000;
 
+/// How long after it was asked to stay a pod may still be named: the decision may be as old. Units: milliseconds.
+const PROTECTION_TAKES_MS: u64 = 15_000;
+
 /// So many of the last sizes are kept, for whoever plays by hand.
 const SIZES_MAX: usize = 100;
 
@@ -48,9 +51,11 @@ struct State {
     sizes: VecDeque<(String, u64)>,
     lowered: BTreeSet<String>,
     ordered: BTreeSet<String>,
+    protected: BTreeMap<String, Timestamp>,
     bounds_changed_at: BTreeMap<String, Timestamp>,
     demand: VecDeque<(Timestamp, u64)>,
     checks_launches: bool,
+    checks_protection: bool,
 }
 
 impl Witness {
@@ -67,6 +72,23 @@ impl Witness {
     /// Has it judge, or not, whether more is launched than anybody asked for.
     pub(super) fn check_launches(&self, checks: bool) {
         self.state().checks_launches = checks;
+    }
+
+    /// Has it judge, or not, whether pods are left alone that are to stay.
+    pub(super) fn check_protection(&self, checks: bool) {
+        self.state().checks_protection = checks;
+    }
+
+    /// Notes that a user wants a pod to stay.
+    pub(super) fn on_protected(&self, pod: &str) {
+        let now = self.clock.now();
+        self.state().protected.insert(pod.to_owned(), now);
+    }
+
+    /// Notes that no pod needs to stay any more; returns those that had to.
+    pub(super) fn unprotect_all(&self) -> Vec<String> {
+        let protected = std::mem::take(&mut self.state().protected);
+        protected.into_keys().collect()
     }
 
     /// Notes that a user has set a group's bounds.
@@ -215,12 +237,20 @@ impl Witness {
 
     fn check_named(&self, group: &str, pod: &str, view: &HeadView) {
         let state = self.state();
-        let is_fine = state.ordered.contains(pod) || state.lowered.contains(group);
+        let is_ordered = state.ordered.contains(pod);
+        let is_fine = is_ordered || state.lowered.contains(group);
+        let protected_at = state.protected.get(pod).filter(|_| !is_ordered);
+        let has_seen = |at: &Timestamp| self.clock.now().millis_since(*at) > PROTECTION_TAKES_MS;
+        let is_protected = state.checks_protection && protected_at.is_some_and(has_seen);
         drop(state);
         let nodes = view.nodes.iter().filter(|node| node.pod == *pod);
         for node in nodes {
             if node.group != *group || node.is_head {
                 self.object(format!("{group}: names {pod} of {}", node.group));
+            }
+            let is_alive = matches!(node.condition, NodeCondition::Busy | NodeCondition::Idle);
+            if is_protected && is_alive {
+                self.object(format!("{group}: names {pod}, which is to stay"));
             }
             if !is_fine && has_work(node) {
                 self.object(format!("{group}: names {pod}, which has work"));
