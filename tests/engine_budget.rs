@@ -5,7 +5,7 @@
 mod support;
 
 use rayscaler::engine::{Engine, invariants};
-use rayscaler::model::{Input, PlacementStrategy, ScaleDecision};
+use rayscaler::model::{Input, NodeStatus, PlacementStrategy, ScaleDecision};
 use support::builders::{Cluster, group};
 use support::passes::{patched, see};
 
@@ -76,6 +76,29 @@ fn a_lowered_maximum_is_an_order_however_much_is_left_to_look_at() {
     assert_eq!(replicas(&cluster).last(), Some(&1));
     let named = cluster.group_mut("lowered").workers_to_delete.len();
     assert_eq!(named, 2);
+}
+
+#[test]
+fn what_makes_up_for_an_evicted_pod_stays_asked_for_in_decisions_that_are_cut() {
+    let engine = Engine::default();
+    let mut cluster = many(100).group(group("evicted", "CPU=1"));
+    for pod in ["w1", "w2", "w3"] {
+        cluster = cluster.busy("evicted", pod);
+    }
+    cluster.node_mut("w3").status = NodeStatus::Terminating;
+    see(&mut cluster);
+    pass(&mut cluster, &engine, u64::MAX);
+    assert_eq!(replicas(&cluster).last(), Some(&4));
+    for gang in 100..200 {
+        let id = format!("{gang:04}");
+        cluster = cluster.gang(&id, PlacementStrategy::StrictPack, &[("CPU=4", 1)]);
+    }
+    see(&mut cluster);
+    for _ in 0..5 {
+        let decision = pass(&mut cluster, &engine, 20);
+        assert!(decision.is_cut, "{decision:?}");
+        assert_eq!(replicas(&cluster).last(), Some(&4));
+    }
 }
 
 #[test]

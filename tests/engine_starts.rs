@@ -300,3 +300,42 @@ fn a_group_that_is_given_up_is_not_asked_again_by_the_same_decision() {
     wait(&mut cluster, 1);
     assert_eq!(act(&mut cluster, &engine)[0], "cpu 0 -> 1: tasks");
 }
+
+/// Nodes on their way that one request fits, and another one that comes before it.
+fn in_the_way() -> Cluster {
+    let cluster = Cluster::default()
+        .group(group("large", "CPU=8 memory=8 disk=1"))
+        .group(group("licensed", "CPU=4 memory=1 license=1"))
+        .starting("large", "w1")
+        .starting("licensed", "w2");
+    cluster.demand("CPU=4 memory=1", 1)
+}
+
+#[test]
+fn a_request_that_the_maximum_leaves_waiting_gets_the_place_that_others_can_do_without() {
+    let mut cluster = in_the_way().demand("CPU=3 license=1", 2);
+    cluster.group_mut("licensed").bounds.max = 2;
+    let decision = cluster.decide();
+    assert!(decision.unserved.is_empty(), "{:?}", decision.unserved);
+    assert_eq!(lines(&decision), ["licensed 1 -> 2: tasks"]);
+    cluster.apply(&decision);
+    assert!(cluster.decide().unserved.is_empty());
+}
+
+/// What is used by the plain way stays used: nothing that seemed needed is called off for a better plan.
+#[test]
+fn a_node_that_is_needed_as_things_stand_does_not_become_useless() {
+    let cluster = Cluster::default()
+        .group(group("licensed", "CPU=4 memory=1 license=1 disk=1"))
+        .group(group("large", "CPU=8 memory=8 junk=1"))
+        .group(group("disky", "CPU=1 disk=1"))
+        .starting("licensed", "w1")
+        .starting("large", "w2")
+        .starting("disky", "w3");
+    let cluster = cluster.demand("CPU=4 memory=1", 1);
+    let cluster = cluster
+        .demand("CPU=3 license=1", 1)
+        .demand("CPU=1 disk=1", 1);
+    let decision = cluster.decide();
+    assert_eq!(lines(&decision), ["licensed 1 -> 2: tasks"]);
+}

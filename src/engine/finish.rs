@@ -51,7 +51,7 @@ pub(super) fn conclude(
         enforce(ctx, &mut plan, &name, gate.may_remove);
     }
     // For Ray a node counts until it is gone.
-    if plan.pool().corrections().draining {
+    if plan.pool().corrections().draining && gate.may_remove {
         make_up(ctx, &mut plan);
     }
     let mode = gate.mode;

@@ -1,15 +1,17 @@
-//! One way to place what nodes that run have no room for, and a second one where the first launches too much.
+//! One way to place what nodes that run have no room for, and a second one where the first leaves too much.
 //!
 //! # Why
 //!
 //! A request that only nodes of one group can take may come behind others that take them away from it, although
 //! these could go elsewhere. A node is launched for it, and once that one starts the others take it too: round by
-//! round, and in Ray pass by pass, one more is launched. So where something is launched for, and others have the
-//! room that it could have on nodes that start, it is tried what comes of it when it chooses first.
+//! round, and in Ray pass by pass, one more is launched; or the maximum is met, and it waits for ever. So where
+//! something has no place on nodes that start, and others have the room that it could have there, it is tried what
+//! comes of it when it chooses first.
 //!
 //! # Cost
 //!
-//! At most that of the first way once more, and only in this case.
+//! At most that of the first way once more, and only in this case. Whether there is a second way does not depend on
+//! what is left of the work budget, which pays for it afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,8 +35,6 @@ pub(super) struct Attempt {
     pub(super) queue: Queue,
     /// Whether no choice of a new node was a tie.
     pub(super) is_plain: bool,
-    /// Whether the work budget ended before it was known if there is a better one.
-    pub(super) is_unsure: bool,
 }
 
 type Means<'a> = (&'a mut Budget, &'a mut Scratch);
@@ -73,25 +73,25 @@ impl Pool {
             launched,
             queue,
             is_plain,
-            is_unsure: false,
         }
     }
 
-    /// Returns another way to place the queue of `first` that launches less, if there is one.
+    /// Returns another way to place the queue of `first` that launches less or leaves less, if there is one.
     pub(super) fn rearranged(
         &mut self,
         (ledger, lineup): (Ledger, &mut Lineup),
         (queue, is_long): (&Queue, bool),
-        (first, budget, scratch): (&mut Attempt, &mut Budget, &mut Scratch),
+        (first, budget, scratch): (&Attempt, &mut Budget, &mut Scratch),
     ) -> Option<Attempt> {
         if !self.corrections.rearranged || self.has_resizing || budget.is_cut() {
             return None;
         }
-        let launched_for = self.launched_for(first)?;
-        let (other, places) = queue.with_first(&launched_for);
-        let mut other = self.attempt((ledger, lineup), (&other, is_long), (budget, scratch));
-        first.is_unsure = budget.is_cut();
-        if budget.is_cut() || !other.is_better(first) {
+        let homeless = self.homeless(first)?;
+        let (other, places) = queue.with_first(&homeless);
+        let mut own = Budget::default();
+        let mut other = self.attempt((ledger, lineup), (&other, is_long), (&mut own, scratch));
+        budget.spend(own.spent());
+        if !other.is_better(first) {
             return None;
         }
         let renumber = |fill: &mut Arc<[(usize, u64)]>| {
@@ -113,44 +113,59 @@ impl Pool {
         Some(other)
     }
 
-    /// Returns which positions new nodes are for, where others are on nodes that start and would have room for them.
-    fn launched_for(&self, attempt: &Attempt) -> Option<BTreeSet<usize>> {
+    /// Returns which positions have no place on nodes that are there, where others are on nodes that start and would
+    /// have room for them.
+    fn homeless(&self, attempt: &Attempt) -> Option<BTreeSet<usize>> {
         let fills = attempt.fresh.iter().filter_map(|fresh| fresh.fill.as_ref());
-        let positions = fills.flat_map(|fill| fill.iter().map(|(at, _)| *at));
-        let positions: BTreeSet<usize> = positions.collect();
-        let has_room = |pick: &Pick, at: usize| {
-            let state = &self.states[index(pick.class)];
-            let fit = self
-                .outfits
-                .get(state.outfit)
-                .fit(attempt.queue.shape_at(at));
-            let needs = fit.needs.as_ref().filter(|_| fit.selector.is_some());
-            needs.is_some_and(|needs| times(needs, &state.left) > 0)
+        let launched = fills.flat_map(|fill| fill.iter().map(|(at, _)| *at));
+        let homeless: BTreeSet<usize> = launched.chain(attempt.queue.positions()).collect();
+        let could_take = |class: u32| {
+            let state = &self.states[index(class)];
+            let outfit = self.outfits.get(state.outfit);
+            let has_room = |at: &usize| {
+                let fit = outfit.fit(attempt.queue.shape_at(*at));
+                let needs = fit.needs.as_ref().filter(|_| fit.selector.is_some());
+                needs.is_some_and(|needs| times(needs, &state.left) > 0)
+            };
+            !state.is_running && homeless.iter().any(has_room)
         };
+        // Equal nodes are asked once.
+        let mut asked: BTreeMap<u32, bool> = BTreeMap::new();
         let is_in_the_way = |pick: &Pick| {
-            !self.states[index(pick.class)].is_running
-                && pick.fill.iter().any(|(at, _)| !positions.contains(at))
-                && positions.iter().any(|at| has_room(pick, *at))
+            pick.fill.iter().any(|(at, _)| !homeless.contains(at))
+                && *asked
+                    .entry(pick.class)
+                    .or_insert_with(|| could_take(pick.class))
         };
-        let is_possible = attempt.picks.iter().any(is_in_the_way);
-        is_possible.then_some(positions)
+        let is_possible = !homeless.is_empty() && attempt.picks.iter().any(is_in_the_way);
+        is_possible.then_some(homeless)
     }
 }
 
 impl Attempt {
-    /// Returns whether less is launched, no group has more, and no request is left that the other places.
+    /// Returns whether less is launched or left, and nothing is worse: no group launches more, no request is left that
+    /// the other places, and every node that the other uses is used here too.
+    ///
+    /// A node that is used by neither way makes no difference once it is gone; that holds for those that idle.
     fn is_better(&self, other: &Self) -> bool {
-        let is_at_most = |(key, count): (usize, u64), others: &BTreeMap<usize, u64>| {
-            count <= others.get(&key).copied().unwrap_or(0)
+        let is_less = |own: &BTreeMap<usize, u64>, others: &BTreeMap<usize, u64>| {
+            let mut own = own.iter();
+            own.all(|(key, count)| others.get(key).is_some_and(|other| count <= other))
         };
-        let left: BTreeMap<usize, u64> = other.queue.unplaced().into_iter().collect();
-        let mut launched = self.launched.iter().map(|(group, count)| (*group, *count));
-        self.launched != other.launched
-            && launched.all(|it| is_at_most(it, &other.launched))
-            && self
-                .queue
-                .unplaced()
-                .into_iter()
-                .all(|it| is_at_most(it, &left))
+        let left = |it: &Self| it.queue.unplaced().into_iter().collect::<BTreeMap<_, _>>();
+        let (own_left, other_left) = (left(self), left(other));
+        is_less(&self.launched, &other.launched)
+            && is_less(&own_left, &other_left)
+            && is_less(&other.used(), &self.used())
+            && (&self.launched, own_left) != (&other.launched, other_left)
+    }
+
+    /// Returns how many nodes of each slot are used.
+    fn used(&self) -> BTreeMap<usize, u64> {
+        let mut used = BTreeMap::new();
+        for pick in &self.picks {
+            *used.entry(pick.slot).or_default() += pick.nodes;
+        }
+        used
     }
 }

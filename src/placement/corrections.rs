@@ -17,8 +17,8 @@ pub struct Corrections {
     pub order: bool,
     /// A cap over all groups stops growth and no more; in Ray nodes above it are removed.
     pub soft_cap: bool,
-    /// A request that a node would be launched for takes the room of others on a node that starts, if those have
-    /// other places; Ray launches, and again in its next rounds.
+    /// A request that has no place takes the room of others on a node that starts, if those have other places; Ray
+    /// launches for it, and again in its next rounds.
     pub rearranged: bool,
 }
 

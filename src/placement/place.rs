@@ -98,7 +98,7 @@ impl Pool {
         // Those that start, where they stand apart; new nodes ask this one too what an equal queue was offered.
         let half = usize::from(self.is_split());
         let mut lineup = self.take_lineup(ledger, half);
-        let mut rest = self.attempt(
+        let rest = self.attempt(
             (ledger, &mut lineup),
             (&queue, is_long),
             (&mut budget, &mut scratch),
@@ -106,7 +106,7 @@ impl Pool {
         let better = self.rearranged(
             (ledger, &mut lineup),
             (&queue, is_long),
-            (&mut rest, &mut budget, &mut scratch),
+            (&rest, &mut budget, &mut scratch),
         );
         let rest = better.unwrap_or(rest);
         picks.extend(rest.picks);
@@ -117,7 +117,7 @@ impl Pool {
             shapes: queue.shapes(),
             launched: rest.launched,
             unplaced: rest.queue.unplaced(),
-            is_cut: budget.is_cut() && (!rest.queue.is_empty() || rest.is_unsure),
+            is_cut: budget.is_cut() && !rest.queue.is_empty(),
             is_plain: rest.is_plain,
             call,
             asks: queue.asks(),

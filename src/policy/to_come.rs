@@ -17,7 +17,7 @@ impl Plan {
             return;
         };
         let staying = u32::try_from(group.staying().count()).unwrap_or(u32::MAX);
-        if !self.may_remove || group.target <= staying {
+        if group.target <= staying {
             return;
         }
         let to = group.target.saturating_add(leaving).min(group.bounds.max);

@@ -125,7 +125,9 @@ fn read_worker_group(index: usize, field: &Field<'_>) -> Read<WorkerGroupSpec> {
         index,
         group_name: field.required("groupName", Field::text)?,
         replicas: whole_or("replicas", 0)?,
-        has_replicas: field.optional("replicas", Field::whole)?.is_some(),
+        has_replicas: field
+            .member("replicas")?
+            .is_some_and(|member| member.value().is_i64()),
         replicas_min: whole_or("minReplicas", 0)?,
         replicas_max: whole_or("maxReplicas", REPLICAS_MAX_DEFAULT)?,
         num_of_hosts: whole_or("numOfHosts", 1)?,
