@@ -35,6 +35,16 @@ pub(super) fn room(raycluster: &Value) -> BTreeMap<String, u64> {
     room
 }
 
+/// Returns how many nodes are asked for of each group's own resource.
+pub(super) fn asked(raycluster: &Value) -> BTreeMap<String, u64> {
+    let mut asked: BTreeMap<String, u64> = BTreeMap::new();
+    for spec in groups(raycluster) {
+        let nodes = number(&spec, "replicas") * hosts(&spec);
+        *asked.entry(own(&spec)).or_default() += nodes;
+    }
+    asked
+}
+
 fn hosts(spec: &Value) -> u64 {
     number(spec, "numOfHosts").max(1)
 }

@@ -20,6 +20,7 @@ mod kube_layer;
 mod log;
 mod pod_faults;
 mod pod_orders;
+mod promptly;
 mod random;
 mod ray_faults;
 mod run;

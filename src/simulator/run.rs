@@ -251,6 +251,7 @@ impl Run {
         self.outcome.checks += 1;
         let mut probes = self.probe().await?;
         let mut asked_at = self.world.clock.now();
+        let mut seen_at = None;
         let scenario = &self.world.scenario;
         let slow_ms = scenario.boot.as_ms() + scenario.join.as_ms();
         let idle_ms = scenario.idle_timeout.as_ms();
@@ -258,7 +259,9 @@ impl Run {
             if self.are_lost(&probes) && self.wait_for_head().await? {
                 probes = self.probe().await?;
                 asked_at = self.world.clock.now();
+                seen_at = None;
             }
+            self.check_asked(&probes, asked_at, &mut seen_at).await?;
             let deadline = asked_at.plus_ms(slow_ms + SERVED_WITHIN_MS);
             if self.world.clock.now() > deadline {
                 let text = self.describe(&probes).await?;
@@ -348,12 +351,12 @@ impl Run {
         let raycluster = self.world.raycluster().await?;
         let workers = self.world.workers(None).await?;
         let mut large = Vec::new();
-        let to_go = workers.iter().filter(|pod| is_to_go(pod));
-        large.extend(to_go.map(|pod| format!("{} is to go", pod.name_any())));
         for spec in groups(&raycluster) {
             let name = text(&spec, "groupName");
             let (min, replicas) = (number(&spec, "minReplicas"), number(&spec, "replicas"));
             let is_of = |pod: &&Pod| pod.labels().get("ray.io/group") == Some(&name);
+            let to_go = workers.iter().filter(is_of).filter(|pod| is_to_go(pod));
+            large.extend(to_go.map(|pod| format!("{} is to go", pod.name_any())));
             let pods = workers.iter().filter(is_of).count();
             let hosts = number(&spec, "numOfHosts").max(1);
             let is_right = u64::try_from(pods).unwrap_or(0) == min * hosts;
