@@ -110,6 +110,8 @@ impl Pool {
             .filter_map(|fresh| fresh.fill.as_mut());
         fills.for_each(renumber);
         other.is_plain = false;
+        let kept = other.unused_of(first);
+        other.picks.extend(kept);
         Some(other)
     }
 
@@ -143,10 +145,8 @@ impl Pool {
 }
 
 impl Attempt {
-    /// Returns whether less is launched or left, and nothing is worse: no group launches more, no request is left that
-    /// the other places, and every node that the other uses is used here too.
-    ///
-    /// A node that is used by neither way makes no difference once it is gone; that holds for those that idle.
+    /// Returns whether less is launched or left, and nothing is worse: no group launches more, and no request is left
+    /// that the other places.
     fn is_better(&self, other: &Self) -> bool {
         let is_less = |own: &BTreeMap<usize, u64>, others: &BTreeMap<usize, u64>| {
             let mut own = own.iter();
@@ -156,16 +156,33 @@ impl Attempt {
         let (own_left, other_left) = (left(self), left(other));
         is_less(&self.launched, &other.launched)
             && is_less(&own_left, &other_left)
-            && is_less(&other.used(), &self.used())
             && (&self.launched, own_left) != (&other.launched, other_left)
     }
 
-    /// Returns how many nodes of each slot are used.
-    fn used(&self) -> BTreeMap<usize, u64> {
-        let mut used = BTreeMap::new();
+    /// Returns picks of nodes that only `other` uses: they are used for nothing, and still needed.
+    ///
+    /// Which way is the better one depends on both, so that no node may go that either of them uses: without it the
+    /// other one would be made of other nodes, and so would this one.
+    fn unused_of(&self, other: &Self) -> Vec<Pick> {
+        let mut used: BTreeMap<u32, u64> = BTreeMap::new();
         for pick in &self.picks {
-            *used.entry(pick.slot).or_default() += pick.nodes;
+            *used.entry(pick.class).or_default() += pick.nodes;
         }
-        used
+        let mut unused = Vec::new();
+        // Both take the nodes of a class from its front.
+        for pick in &other.picks {
+            let used = used.entry(pick.class).or_default();
+            let both = pick.nodes.min(*used);
+            *used -= both;
+            if pick.nodes > both {
+                unused.push(Pick {
+                    nodes: pick.nodes - both,
+                    fill: pick.fill.iter().take(1).map(|(at, _)| (*at, 0)).collect(),
+                    after: Some(pick.class),
+                    ..*pick
+                });
+            }
+        }
+        unused
     }
 }

@@ -231,7 +231,7 @@ impl Pool {
             left -= count;
             slot.count -= count;
             if count > 0 {
-                let each = slot.uses.iter();
+                let each = slot.uses.iter().filter(|(_, each)| *each > 0);
                 uses.extend(each.map(|(claim, each)| (*claim, each.saturating_mul(count))));
             }
             let class = slot.whole;
