@@ -14,6 +14,7 @@
 mod edits;
 mod faults;
 mod gangs;
+mod halves;
 mod havoc;
 mod kube_body;
 mod kube_layer;

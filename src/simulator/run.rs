@@ -264,6 +264,9 @@ impl Run {
             self.check_asked(&probes, asked_at, &mut seen_at).await?;
             let deadline = asked_at.plus_ms(slow_ms + SERVED_WITHIN_MS);
             if self.world.clock.now() > deadline {
+                if self.are_all_there_can_be(&probes).await? {
+                    break;
+                }
                 let text = self.describe(&probes).await?;
                 self.world.witness.object(format!("not served: {text}"));
             }
