@@ -137,8 +137,8 @@ pub const DEVIATIONS: &[Deviation] = &[
         family: "rearranged",
         against: Against::Ray,
         profile: Profile::Default,
-        ray: "launches for a request although a node that starts could take it, if the others there went elsewhere",
-        ours: "tries that first, and launches only where it saves nothing",
+        ray: "launches for a request although a node on its way could take it, if the others there went elsewhere",
+        ours: "uses replicas without a pod last, as launches are, and tries what comes of it when that request chooses first",
         why: "the others would go to the new node as well, and one more would be launched in each round",
     },
     Deviation {

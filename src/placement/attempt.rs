@@ -60,7 +60,7 @@ impl Pool {
             let kept = kept.filter(|(at, _)| !absorbed.contains(at));
             picks = kept.map(|(_, pick)| pick).collect();
         }
-        let mut growth = Growth::new(self, &queue, lineup);
+        let mut growth = Growth::new(self, (&queue, ledger), lineup);
         while !queue.is_empty()
             && budget.step(1)
             && growth.step(&mut queue, &mut (&mut *budget, &mut *scratch))
@@ -110,15 +110,18 @@ impl Pool {
             .filter_map(|fresh| fresh.fill.as_mut());
         fills.for_each(renumber);
         other.is_plain = false;
-        let kept = other.unused_of(first);
-        other.picks.extend(kept);
+        let (picks, spare) = other.unused_of(first);
+        other.picks.extend(picks);
+        other.fresh.extend(spare);
         Some(other)
     }
 
     /// Returns which positions have no place on nodes that are there, where others are on nodes that start and would
     /// have room for them.
     fn homeless(&self, attempt: &Attempt) -> Option<BTreeSet<usize>> {
-        let fills = attempt.fresh.iter().filter_map(|fresh| fresh.fill.as_ref());
+        let (spare, launched): (Vec<&Fresh>, Vec<&Fresh>) =
+            attempt.fresh.iter().partition(|fresh| fresh.is_spare);
+        let fills = launched.into_iter().filter_map(|fresh| fresh.fill.as_ref());
         let launched = fills.flat_map(|fill| fill.iter().map(|(at, _)| *at));
         let homeless: BTreeSet<usize> = launched.chain(attempt.queue.positions()).collect();
         let could_take = |class: u32| {
@@ -133,56 +136,77 @@ impl Pool {
         };
         // Equal nodes are asked once.
         let mut asked: BTreeMap<u32, bool> = BTreeMap::new();
-        let is_in_the_way = |pick: &Pick| {
-            pick.fill.iter().any(|(at, _)| !homeless.contains(at))
-                && *asked
-                    .entry(pick.class)
-                    .or_insert_with(|| could_take(pick.class))
+        let is_in_the_way = |(class, fill): (u32, &[(usize, u64)])| {
+            fill.iter().any(|(at, _)| !homeless.contains(at))
+                && *asked.entry(class).or_insert_with(|| could_take(class))
         };
-        let is_possible = !homeless.is_empty() && attempt.picks.iter().any(is_in_the_way);
+        let picks = attempt.picks.iter().map(|pick| (pick.class, &*pick.fill));
+        let spare = spare.into_iter();
+        let spare = spare.filter_map(|fresh| Some((fresh.class, fresh.fill.as_deref()?)));
+        let is_possible = !homeless.is_empty() && picks.chain(spare).any(is_in_the_way);
         is_possible.then_some(homeless)
     }
 }
 
 impl Attempt {
-    /// Returns whether less is launched or left, and nothing is worse: no group launches more, and no request is left
-    /// that the other places.
+    /// Returns whether less is launched or left, and nothing is worse: nothing is launched at all, and no request is
+    /// left that the other places.
+    ///
+    /// Where something is launched the next round decides again, and finds it spare.
     fn is_better(&self, other: &Self) -> bool {
-        let is_less = |own: &BTreeMap<usize, u64>, others: &BTreeMap<usize, u64>| {
-            let mut own = own.iter();
-            own.all(|(key, count)| others.get(key).is_some_and(|other| count <= other))
-        };
         let left = |it: &Self| it.queue.unplaced().into_iter().collect::<BTreeMap<_, _>>();
         let (own_left, other_left) = (left(self), left(other));
-        is_less(&self.launched, &other.launched)
-            && is_less(&own_left, &other_left)
-            && (&self.launched, own_left) != (&other.launched, other_left)
+        let is_at_most = |(at, count): (&usize, &u64)| {
+            let other = other_left.get(at);
+            other.is_some_and(|other| count <= other)
+        };
+        self.launched.is_empty()
+            && own_left.iter().all(is_at_most)
+            && (!other.launched.is_empty() || own_left != other_left)
     }
 
-    /// Returns picks of nodes that only `other` uses: they are used for nothing, and still needed.
+    /// Returns the nodes that only `other` uses: they are used for nothing, and still needed.
     ///
     /// Which way is the better one depends on both, so that no node may go that either of them uses: without it the
     /// other one would be made of other nodes, and so would this one.
-    fn unused_of(&self, other: &Self) -> Vec<Pick> {
+    fn unused_of(&self, other: &Self) -> (Vec<Pick>, Vec<Fresh>) {
+        let nothing = |fill: &[(usize, u64)]| fill.iter().take(1).map(|(at, _)| (*at, 0)).collect();
         let mut used: BTreeMap<u32, u64> = BTreeMap::new();
         for pick in &self.picks {
             *used.entry(pick.class).or_default() += pick.nodes;
         }
-        let mut unused = Vec::new();
+        let mut picks = Vec::new();
         // Both take the nodes of a class from its front.
         for pick in &other.picks {
-            let used = used.entry(pick.class).or_default();
-            let both = pick.nodes.min(*used);
-            *used -= both;
-            if pick.nodes > both {
-                unused.push(Pick {
-                    nodes: pick.nodes - both,
-                    fill: pick.fill.iter().take(1).map(|(at, _)| (*at, 0)).collect(),
-                    after: Some(pick.class),
-                    ..*pick
-                });
-            }
+            let nodes = only_there(pick.nodes, used.entry(pick.class).or_default());
+            picks.extend((nodes > 0).then(|| Pick {
+                nodes,
+                fill: nothing(&pick.fill),
+                after: Some(pick.class),
+                ..*pick
+            }));
         }
-        unused
+        let mut used: BTreeMap<(usize, u32), u64> = BTreeMap::new();
+        for fresh in self.fresh.iter().filter(|fresh| fresh.is_spare) {
+            *used.entry((fresh.group, fresh.class)).or_default() += fresh.nodes;
+        }
+        let mut spare = Vec::new();
+        for fresh in other.fresh.iter().filter(|fresh| fresh.is_spare) {
+            let used = used.entry((fresh.group, fresh.class)).or_default();
+            let nodes = only_there(fresh.nodes, used);
+            spare.extend((nodes > 0).then(|| Fresh {
+                nodes,
+                fill: fresh.fill.as_deref().map(nothing),
+                ..*fresh
+            }));
+        }
+        (picks, spare)
     }
+}
+
+/// Returns how many of `nodes` are more than what is `used` here, which becomes less by the others.
+fn only_there(nodes: u64, used: &mut u64) -> u64 {
+    let both = nodes.min(*used);
+    *used -= both;
+    nodes - both
 }

@@ -50,7 +50,14 @@ impl Pool {
             }
         }
         let first_new = self.slots.len();
-        for fresh in &placement.fresh {
+        for fresh in placement.fresh.iter().filter(|fresh| fresh.is_spare) {
+            for (class, entry) in self.use_spare(fresh, (placement, claims), ledger) {
+                if let Some(lineup) = &mut lineups[self.half_of(class)] {
+                    lineup.push_back(class, entry);
+                }
+            }
+        }
+        for fresh in placement.fresh.iter().filter(|fresh| !fresh.is_spare) {
             let before = self.slots.len();
             let plain = (fresh.class, fresh.class);
             self.push((Some(fresh.group), Origin::Launch), plain, fresh.nodes);
@@ -145,6 +152,9 @@ impl Pool {
             count: nodes,
             ..source.clone()
         };
+        if part.is_spare {
+            self.spare.push(self.slots.len());
+        }
         self.slots.push(part);
         self.slots.len() - 1
     }
@@ -161,6 +171,7 @@ impl Pool {
                 (class, class),
                 count.saturating_mul(replicas),
             );
+            self.mark_spare(before);
             if !self.corrections.order && origin == Origin::Launch && self.slots.len() > before {
                 // What the minimum asks for stands before all others in Ray's list.
                 self.slots[before].key -= i64::MAX / 2;
@@ -363,7 +374,7 @@ impl Pool {
 }
 
 impl Slot {
-    fn hold(&mut self, class: u32, ledger: Ledger, uses: Vec<(usize, u64)>) {
+    pub(super) fn hold(&mut self, class: u32, ledger: Ledger, uses: Vec<(usize, u64)>) {
         match ledger {
             Ledger::Free => self.free = class,
             Ledger::Whole => self.whole = class,

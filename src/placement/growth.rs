@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::budget::Budget;
 use super::caps::Usage;
 use super::lineup::{Lineup, STRIDES};
-use super::pool::{Pool, Template};
+use super::pool::{Ledger, Pool, Template};
 use super::queue::Queue;
 use super::state::{Scratch, Terrain, Trial};
 
@@ -17,6 +17,8 @@ pub(super) struct Fresh {
     pub(super) class: u32,
     pub(super) nodes: u64,
     pub(super) fill: Option<Arc<[(usize, u64)]>>,
+    /// Whether they were asked for before, so that nothing is launched for them.
+    pub(super) is_spare: bool,
 }
 
 /// One kind of host of one group that may be launched.
@@ -36,6 +38,8 @@ pub(super) struct Growth<'a> {
     /// Counted only where there are caps.
     usage: Option<Usage>,
     fresh: Vec<Fresh>,
+    /// Replicas that were asked for before and are nothing but a number so far, by position of the group.
+    spare: BTreeMap<usize, u64>,
     launched: BTreeMap<usize, u64>,
     /// Whether every choice was the only one, made for one node at a time or for exactly as many.
     is_plain: bool,
@@ -45,8 +49,13 @@ type Means<'a> = (&'a mut Budget, &'a mut Scratch);
 
 impl<'a> Growth<'a> {
     /// Returns what could be launched for a queue; a short one finds what an equal one found before.
-    pub(super) fn new(pool: &'a Pool, queue: &Queue, lineup: &mut Lineup) -> Self {
+    pub(super) fn new(
+        pool: &'a Pool,
+        (queue, ledger): (&Queue, Ledger),
+        lineup: &mut Lineup,
+    ) -> Self {
         let terrain = pool.terrain();
+        let spare = pool.spare_replicas(ledger);
         let mut candidates = Vec::new();
         if !queue.is_empty() {
             let offers = lineup.offers_of_new((queue, &pool.shapes), || {
@@ -67,7 +76,8 @@ impl<'a> Growth<'a> {
             for (group, template) in pool.templates.iter().enumerate() {
                 for (class, _) in &template.launch {
                     let trial = offers.next().cloned().flatten();
-                    if trial.is_some() && template.room > 0 {
+                    let has_room = template.room > 0 || spare.contains_key(&group);
+                    if trial.is_some() && has_room {
                         candidates.push(Candidate {
                             group,
                             class: *class,
@@ -83,6 +93,7 @@ impl<'a> Growth<'a> {
             usage: pool.usage.clone().filter(|_| !candidates.is_empty()),
             candidates,
             fresh: Vec::new(),
+            spare,
             launched: BTreeMap::new(),
             is_plain: true,
         }
@@ -102,6 +113,15 @@ impl<'a> Growth<'a> {
             return false;
         };
         let (room, used) = (self.shared_room(&tied), self.used(&tied));
+        // So much would be launched if nothing were spare: the steps are the same, asked for before or not.
+        let all_room = tied
+            .iter()
+            .map(|at| self.all_room(self.candidates[*at].group));
+        let all_room = if self.has_spare() {
+            all_room.min().unwrap_or(0)
+        } else {
+            room
+        };
         let most = |at: usize| {
             let trials = self
                 .candidates
@@ -112,7 +132,7 @@ impl<'a> Growth<'a> {
                 .filter(|(other, _)| *other == at);
             taken.map(|(_, count)| *count).max().unwrap_or(0)
         };
-        let possible = room.min(queue.rounds(&used, |_| 0));
+        let possible = all_room.min(queue.rounds(&used, |_| 0));
         let exact = if possible > 1 {
             possible.min(queue.rounds(&used, most))
         } else {
@@ -120,7 +140,7 @@ impl<'a> Growth<'a> {
         };
         let hosts = |at: &usize| self.pool.templates[self.candidates[*at].group].hosts;
         self.is_plain &= tied.iter().map(hosts).eq([1]) && exact.max(1) >= possible / STRIDES;
-        match exact.max(possible / STRIDES) {
+        match exact.max(possible / STRIDES).min(room) {
             0 => {
                 self.launch(first, 1, queue, means);
                 self.move_to_end(&[first]);
@@ -138,7 +158,7 @@ impl<'a> Growth<'a> {
     fn refresh(&mut self, queue: &Queue, (budget, scratch): &mut Means<'_>) {
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.retain_mut(|candidate| {
-            if self.room(candidate.group) == 0 {
+            if self.all_room(candidate.group) == 0 {
                 return false;
             }
             let is_valid = candidate
@@ -161,7 +181,10 @@ impl<'a> Growth<'a> {
     fn tied(&self) -> Vec<usize> {
         let mut tied: Vec<usize> = Vec::new();
         let mut best = None;
-        for (at, candidate) in self.candidates.iter().enumerate() {
+        let has_spare = self.has_spare();
+        let is_meant = |candidate: &Candidate| !has_spare || self.spare_of(candidate.group) > 0;
+        let candidates = self.candidates.iter().enumerate();
+        for (at, candidate) in candidates.filter(|(_, candidate)| is_meant(candidate)) {
             let rank = candidate.trial.as_ref().map(|trial| trial.rank);
             if rank > best {
                 (best, tied) = (rank, vec![at]);
@@ -178,10 +201,11 @@ impl<'a> Growth<'a> {
 
     /// Returns how often the maxima let all of `tied` be launched in turn.
     fn shared_room(&self, tied: &[usize]) -> u64 {
-        let room = tied
-            .iter()
-            .map(|at| self.room(self.candidates[*at].group))
-            .min();
+        let groups = tied.iter().map(|at| self.candidates[*at].group);
+        if self.has_spare() {
+            return groups.map(|group| self.spare_of(group)).min().unwrap_or(0);
+        }
+        let room = groups.map(|group| self.room(group)).min();
         // Caps are shared, so that each may have its part of them only.
         let sharing = if self.usage.is_some() {
             tied.len().max(1)
@@ -221,19 +245,26 @@ impl<'a> Growth<'a> {
         let Some(trial) = trial else { return };
         let template = &self.pool.templates[group];
         queue.take(&trial.fill, replicas);
+        let is_spare = self.spare_of(group) > 0;
         self.fresh.push(Fresh {
             group,
             class,
             nodes: replicas,
             fill: Some(trial.fill.clone()),
+            is_spare,
         });
-        if let Some(usage) = &mut self.usage {
-            usage.add_hosts(&template.totals, replicas);
+        if let Some(spare) = self.spare.get_mut(&group).filter(|_| is_spare) {
+            *spare = spare.saturating_sub(replicas);
+        } else {
+            if let Some(usage) = &mut self.usage {
+                usage.add_hosts(&template.totals, replicas);
+            }
+            let launched = self.launched.entry(group).or_default();
+            *launched = launched.saturating_add(replicas);
         }
-        let launched = self.launched.entry(group).or_default();
-        *launched = launched.saturating_add(replicas);
         if template.hosts > 1 {
-            self.fill_siblings((group, template), (class, replicas), queue, means);
+            let first = (class, replicas, is_spare);
+            self.fill_siblings((group, template), first, queue, means);
         }
     }
 
@@ -241,7 +272,7 @@ impl<'a> Growth<'a> {
     fn fill_siblings(
         &mut self,
         (group, template): (usize, &Template),
-        (first, replicas): (u32, u64),
+        (first, replicas, is_spare): (u32, u64, bool),
         queue: &mut Queue,
         (budget, scratch): &mut Means<'_>,
     ) {
@@ -282,6 +313,7 @@ impl<'a> Growth<'a> {
                 class,
                 nodes,
                 fill: Some(trial.fill),
+                is_spare,
             });
         }
         for (class, nodes) in siblings {
@@ -290,8 +322,23 @@ impl<'a> Growth<'a> {
                 class,
                 nodes,
                 fill: None,
+                is_spare,
             });
         }
+    }
+
+    /// Returns whether something spare takes any of what is left; it comes before anything is launched.
+    fn has_spare(&self) -> bool {
+        let mut candidates = self.candidates.iter();
+        candidates.any(|it| it.trial.is_some() && self.spare_of(it.group) > 0)
+    }
+
+    fn spare_of(&self, group: usize) -> u64 {
+        self.spare.get(&group).copied().unwrap_or(0)
+    }
+
+    fn all_room(&self, group: usize) -> u64 {
+        self.room(group).saturating_add(self.spare_of(group))
     }
 
     fn room(&self, group: usize) -> u64 {

@@ -50,6 +50,7 @@ mod resize;
 mod score;
 mod shape;
 mod shares;
+mod spare;
 mod state;
 mod victims;
 mod view;

@@ -71,7 +71,8 @@ impl Placement {
     #[must_use]
     pub fn served_by(&self, group: usize) -> BTreeMap<usize, u64> {
         let mut served = BTreeMap::new();
-        for fresh in self.fresh.iter().filter(|fresh| fresh.group == group) {
+        let launched = self.fresh.iter().filter(|fresh| !fresh.is_spare);
+        for fresh in launched.filter(|fresh| fresh.group == group) {
             for (at, count) in fresh.fill.iter().flat_map(|fill| fill.iter()) {
                 let sum: &mut u64 = served.entry(self.asks[*at]).or_default();
                 *sum = sum.saturating_add(count.saturating_mul(fresh.nodes));
@@ -198,7 +199,7 @@ impl Pool {
             return lineup;
         }
         let mut order: Vec<usize> = (0..self.slots.len())
-            .filter(|at| self.slots[*at].count > 0)
+            .filter(|at| self.slots[*at].count > 0 && !self.slots[*at].is_spare)
             .filter(|at| self.half_of(self.slots[*at].class(ledger)) == half)
             .collect();
         order.sort_by_key(|at| self.slots[*at].key);

@@ -63,6 +63,8 @@ pub struct Slot {
     /// Place in the list by which ties are settled.
     pub(super) key: i64,
     pub(super) is_head: bool,
+    /// Whether they are whole replicas without a pod that nothing was placed on, see `spare.rs`.
+    pub(super) is_spare: bool,
     pub(super) free: u32,
     pub(super) whole: u32,
 }
@@ -126,6 +128,8 @@ pub struct Pool {
     pub(super) has_resizing: bool,
     /// Positions in the snapshot of nodes that are to be resized.
     pub(super) resized: Vec<usize>,
+    /// Slots that are or were spare.
+    pub(super) spare: Vec<usize>,
     /// Slot of each node of the snapshot.
     slot_of: Vec<Option<usize>>,
     /// Next keys before and behind all others.
@@ -179,6 +183,7 @@ impl Pool {
             explained: Explained::default(),
             has_resizing: !snapshot.resizing.pods.is_empty(),
             resized: Vec::new(),
+            spare: Vec::new(),
             slot_of: vec![None; snapshot.nodes.len()],
             first: -1,
             last: 0,
@@ -348,6 +353,7 @@ impl Pool {
             uses,
             key,
             is_head: false,
+            is_spare: false,
             free,
             whole,
         });

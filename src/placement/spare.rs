@@ -1,0 +1,97 @@
+//! Replicas that were asked for and are nothing but a number so far: they are taken as if they were launched now.
+//!
+//! # Why
+//!
+//! A decision is made again with its launches in the pool, and the next pass sees them as well. If they were lined up
+//! with the nodes that have pods, requests would move to them from places that they have elsewhere, those that they
+//! were launched for would find them taken, and something would be launched again. So they come after all others and
+//! before anything is launched, group by group as launches do: whatever round it is, the same requests go to the same
+//! nodes, and nothing is left to launch for.
+//!
+//! Only whole replicas are spare. Once one is used, its other hosts stand with the others, as those of a launched one do.
+
+use std::collections::BTreeMap;
+
+use super::growth::Fresh;
+use super::lineup::Entry;
+use super::place::Placement;
+use super::pool::{Ledger, Pool};
+use super::shape::index;
+
+impl Pool {
+    /// Notes that the slots from `from` on are spare.
+    pub(super) fn mark_spare(&mut self, from: usize) {
+        if !self.corrections.rearranged || self.has_resizing {
+            return;
+        }
+        for at in from..self.slots.len() {
+            self.slots[at].is_spare = true;
+            self.spare.push(at);
+        }
+    }
+
+    /// Returns how many replicas of which group are spare.
+    pub(super) fn spare_replicas(&self, ledger: Ledger) -> BTreeMap<usize, u64> {
+        let mut hosts: BTreeMap<(usize, u32), u64> = BTreeMap::new();
+        let slots = self.spare.iter().map(|at| &self.slots[*at]);
+        for slot in slots.filter(|slot| slot.is_spare && slot.count > 0) {
+            if let Some(group) = slot.group {
+                *hosts.entry((group, slot.class(ledger))).or_default() += slot.count;
+            }
+        }
+        let groups: Vec<usize> = hosts.keys().map(|(group, _)| *group).collect();
+        let replicas = |group: &usize| {
+            let kinds = self.templates[*group].kinds.iter();
+            let of_kind = kinds.map(|(class, count)| {
+                let hosts = hosts.get(&(*group, *class)).copied().unwrap_or(0);
+                hosts / (*count).max(1)
+            });
+            of_kind.min().unwrap_or(0)
+        };
+        let counted = groups.iter().map(|group| (*group, replicas(group)));
+        counted.filter(|(_, replicas)| *replicas > 0).collect()
+    }
+
+    /// Places on spare nodes what a placement has for them; returns their classes and places in the list.
+    pub(super) fn use_spare(
+        &mut self,
+        fresh: &Fresh,
+        (placement, claims): (&Placement, &[usize]),
+        ledger: Ledger,
+    ) -> Vec<(u32, Entry)> {
+        let mut left = fresh.nodes;
+        let mut used = Vec::new();
+        for at in self.spare.clone() {
+            let slot = &self.slots[at];
+            let is_meant = slot.is_spare
+                && slot.group == Some(fresh.group)
+                && slot.class(ledger) == fresh.class;
+            if left == 0 || !is_meant || slot.count == 0 {
+                continue;
+            }
+            let nodes = slot.count.min(left);
+            left -= nodes;
+            let at = if slot.count > nodes {
+                self.split(at, nodes)
+            } else {
+                at
+            };
+            let mut class = fresh.class;
+            let fill = fresh.fill.as_deref().unwrap_or_default();
+            if fill.iter().any(|(_, count)| *count > 0) {
+                let state = &self.states[index(class)];
+                let after = state.after(fill, &placement.shapes, self.terrain());
+                class = self.intern(after);
+            }
+            let key = self.last;
+            self.last += 1;
+            let slot = &mut self.slots[at];
+            (slot.is_spare, slot.key) = (false, key);
+            slot.hold(class, ledger, placement.uses(fill, claims));
+            let count = slot.count;
+            let slot = at;
+            used.push((class, Entry { key, slot, count }));
+        }
+        used
+    }
+}
