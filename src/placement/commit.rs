@@ -1,6 +1,7 @@
 //! Changes of the pool: placements that are taken over, nodes that come and go, caps.
 
 use super::caps::{Caps, Usage};
+use super::growth::Fresh;
 use super::lineup::{Entry, Pick};
 use super::place::Placement;
 use super::pool::{Ledger, Origin, Pool, Slot};
@@ -50,32 +51,18 @@ impl Pool {
             }
         }
         let first_new = self.slots.len();
-        for fresh in placement.fresh.iter().filter(|fresh| fresh.is_spare) {
-            for (class, entry) in self.use_spare(fresh, (placement, claims), ledger) {
-                if let Some(lineup) = &mut lineups[self.half_of(class)] {
-                    lineup.push_back(class, entry);
-                }
-            }
+        let (spare, launched): (Vec<&Fresh>, Vec<&Fresh>) =
+            placement.fresh.iter().partition(|fresh| fresh.is_spare);
+        let mut seated = Vec::new();
+        for fresh in spare {
+            seated.extend(self.use_spare(fresh, (placement, claims), ledger));
         }
-        for fresh in placement.fresh.iter().filter(|fresh| !fresh.is_spare) {
-            let before = self.slots.len();
-            let plain = (fresh.class, fresh.class);
-            self.push((Some(fresh.group), Origin::Launch), plain, fresh.nodes);
-            if self.slots.len() == before {
-                continue;
-            }
-            let mut class = fresh.class;
-            if let Some(fill) = &fresh.fill {
-                let after =
-                    self.states[index(class)].after(fill, &placement.shapes, self.terrain());
-                class = self.intern(after);
-                self.slots[before].hold(class, ledger, placement.uses(fill, claims));
-            }
-            let slot = &self.slots[before];
+        for fresh in launched {
+            seated.extend(self.seat_launched(fresh, (placement, claims), ledger));
+        }
+        for (class, entry) in seated {
             if let Some(lineup) = &mut lineups[self.half_of(class)] {
-                let (key, count) = (slot.key, slot.count);
-                let slot = before;
-                lineup.push_back(class, Entry { key, slot, count });
+                lineup.push_back(class, entry);
             }
         }
         if placement.resized.is_empty() {
@@ -86,6 +73,30 @@ impl Pool {
         if !placement.launched.is_empty() {
             self.explained.clear();
         }
+    }
+
+    /// Adds launched nodes with what a placement has for them; returns their class and place in the list.
+    fn seat_launched(
+        &mut self,
+        fresh: &Fresh,
+        (placement, claims): (&Placement, &[usize]),
+        ledger: Ledger,
+    ) -> Option<(u32, Entry)> {
+        let slot = self.slots.len();
+        let plain = (fresh.class, fresh.class);
+        self.push((Some(fresh.group), Origin::Launch), plain, fresh.nodes);
+        if self.slots.len() == slot {
+            return None;
+        }
+        let mut class = fresh.class;
+        if let Some(fill) = &fresh.fill {
+            let state = &self.states[index(class)];
+            let after = state.after(fill, &placement.shapes, self.terrain());
+            class = self.intern(after);
+            self.slots[slot].hold(class, ledger, placement.uses(fill, claims));
+        }
+        let (key, count) = (self.slots[slot].key, self.slots[slot].count);
+        Some((class, Entry { key, slot, count }))
     }
 
     /// Returns the class of a node that was picked, once it holds what it takes.

@@ -107,7 +107,11 @@ impl Havoc {
             | FaultKind::PodRestart
             | FaultKind::PodOrdered
             | FaultKind::PodProtected
-            | FaultKind::PodTerminating => self.meet_pod(world, kind).await?,
+            | FaultKind::PodTerminating => match self.meet_pod(world, kind).await {
+                // It went while it was being chosen.
+                Err(error) if error.is_not_found() => "a pod that is gone".to_owned(),
+                met => met?,
+            },
             FaultKind::GcsStopped | FaultKind::GcsReplaced => {
                 world.ray.stop_gcs();
                 String::new()

@@ -115,6 +115,13 @@ pub enum SimulatorError {
     },
 }
 
+impl SimulatorError {
+    /// Returns whether something was not there any more.
+    fn is_not_found(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 404)
+    }
+}
+
 fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> SimulatorError {
     move |source| SimulatorError::Io { doing, source }
 }
