@@ -345,3 +345,33 @@ fn a_node_that_only_the_other_plan_uses_stays() {
         assert_eq!(lines(&decision), [] as [&str; 0]);
     }
 }
+
+/// The operator makes pods group by group: what it has not come to yet must not look worse than what it has.
+#[test]
+fn in_whatever_order_pods_appear_nothing_more_is_asked_for() {
+    let asked = || {
+        Cluster::default()
+            .group(group("cpu", "CPU=8"))
+            .group(group("gpu", "CPU=8 GPU=1"))
+            .gang("aa", PlacementStrategy::Pack, &[("CPU=8", 1)])
+            .gang("bb", PlacementStrategy::Pack, &[("CPU=8 GPU=1", 1)])
+    };
+    for order in [["cpu", "gpu"], ["gpu", "cpu"]] {
+        let mut cluster = asked();
+        let decision = cluster.decide();
+        cluster.apply(&decision);
+        for name in order {
+            let pod = format!("{name}-1");
+            cluster = cluster
+                .starting(name, &pod)
+                .replicas("cpu", 1)
+                .replicas("gpu", 1);
+            let decision = cluster.decide();
+            assert!(
+                !decision.is_change(),
+                "{order:?}, {name}: {:?}",
+                lines(&decision)
+            );
+        }
+    }
+}

@@ -463,6 +463,7 @@ fn unserved(
         snapshot,
         history,
         corrections,
+        has_spare: false,
     };
     // Without room nothing is launched: only what is there counts.
     let mut pool = Pool::new(facts, &census, &others, None);

@@ -92,6 +92,8 @@ struct Round {
     decision: ScaleDecision,
     /// Whether its launches would be chosen again.
     is_plain: bool,
+    /// Whether replicas were asked for that have no pod yet.
+    has_to_come: bool,
     carry: Option<Carry>,
 }
 
@@ -211,7 +213,7 @@ impl Engine {
             history,
             now,
         };
-        let round = self.decide_once(ctx, steps, None);
+        let round = self.decide_round(ctx, steps, None);
         let mut decision = if round.is_plain && settle::is_stable(&round.decision) {
             round.decision
         } else {
@@ -222,17 +224,48 @@ impl Engine {
         decision
     }
 
-    /// Decides once; `carry` is that of the round before, if there was one.
-    fn decide_once(&self, ctx: PolicyContext<'_>, steps: u64, carry: Option<Carry>) -> Round {
+    /// Decides once, and once more where something is launched although replicas are to come: as if those were
+    /// launched, too, which repeats the decision that asked for them.
+    fn decide_round(&self, ctx: PolicyContext<'_>, steps: u64, carry: Option<Carry>) -> Round {
+        let first = self.decide_once(ctx, steps, (carry, false));
+        let is_doubtful = first.has_to_come && first.decision.is_growth() && !first.decision.is_cut;
+        // What an earlier decision has launched is kept for it where this one goes on, and resized pods are no launches.
+        let is_plain = ctx.history.resume.is_none()
+            && ctx.snapshot.resizing.pods.is_empty()
+            && ctx.snapshot.resizing.groups.is_empty();
+        if !self.corrections.rearranged || !is_doubtful || !is_plain {
+            return first;
+        }
+        let left = steps.saturating_sub(first.decision.steps);
+        let mut again = self.decide_once(ctx, left, (first.carry, true));
+        let spent = first.decision.steps.saturating_add(again.decision.steps);
+        let is_better = !again.decision.is_cut && again.decision.launches_less(&first.decision);
+        if !is_better {
+            again.decision = first.decision;
+            again.is_plain = first.is_plain;
+        }
+        again.decision.steps = spent;
+        again
+    }
+
+    /// Decides once; `carry` is that of the round before, if there was one, and `has_spare` says that replicas
+    /// without a pod come last.
+    fn decide_once(
+        &self,
+        ctx: PolicyContext<'_>,
+        steps: u64,
+        (carry, has_spare): (Option<Carry>, bool),
+    ) -> Round {
         let gate = gate::gate(ctx, &self.settings);
         if gate.is_closed {
             return Round {
                 decision: finish::nothing(ctx, gate),
                 is_plain: true,
+                has_to_come: false,
                 carry,
             };
         }
-        let mut plan = Plan::starting_from(ctx, self.corrections, carry);
+        let mut plan = Plan::starting_from(ctx, (self.corrections, has_spare), carry);
         plan.pool_mut().set_budget(steps);
         if !gate.may_remove {
             plan.forbid_removals();
@@ -245,11 +278,12 @@ impl Engine {
             link.policy.apply(ctx, &mut plan);
         }
         plan.set_author("engine");
-        let is_plain = plan.is_plain();
+        let (is_plain, has_to_come) = (plan.is_plain(), plan.pool().has_to_come());
         let (decision, carry) = finish::conclude(ctx, plan, gate, &self.settings);
         Round {
             decision,
             is_plain,
+            has_to_come,
             carry: Some(carry),
         }
     }

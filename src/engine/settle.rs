@@ -37,7 +37,7 @@ pub(super) fn settle(
             ..ctx
         };
         let left = steps.saturating_sub(decision.steps);
-        let round = engine.decide_once(again, left, carry);
+        let round = engine.decide_round(again, left, carry);
         let next = round.decision;
         carry = round.carry;
         if !next.is_change() || next.is_cut {

@@ -126,6 +126,13 @@ impl GroupDecision {
         reason.map_or(0, |reason| reason.to.saturating_sub(reason.from))
     }
 
+    /// Returns how many replicas are launched, those in place of removed ones among them.
+    pub(crate) fn launched(&self) -> u64 {
+        let removed = u64::try_from(self.remove.len()).unwrap_or(u64::MAX);
+        let to = u64::from(self.replicas_to).saturating_add(removed);
+        to.saturating_sub(u64::from(self.replicas_from))
+    }
+
     /// Returns whether anything is to be written for this group.
     #[must_use]
     pub fn is_change(&self) -> bool {
@@ -266,6 +273,23 @@ impl ScaleDecision {
     #[must_use]
     pub fn is_change(&self) -> bool {
         self.groups.iter().any(GroupDecision::is_change)
+    }
+
+    /// Returns whether anything is launched.
+    pub(crate) fn is_growth(&self) -> bool {
+        self.groups.iter().any(|group| group.launched() > 0)
+    }
+
+    /// Returns whether it launches less than `other`, in no group more, and leaves no more unserved.
+    pub(crate) fn launches_less(&self, other: &Self) -> bool {
+        let unserved = |it: &Self| {
+            let counts = it.unserved.iter().map(|one| one.count);
+            counts.fold(0_u64, u64::saturating_add)
+        };
+        let pairs = self.groups.iter().zip(&other.groups);
+        let mut pairs = pairs.map(|(own, other)| (own.launched(), other.launched()));
+        let is_less = pairs.clone().any(|(own, other)| own < other);
+        is_less && pairs.all(|(own, other)| own <= other) && unserved(self) <= unserved(other)
     }
 
     /// Returns whether anything is to be done: written, or told to Ray.

@@ -191,6 +191,7 @@ mod tests {
             snapshot: &snapshot,
             history: &history,
             corrections,
+            has_spare: false,
         };
         let mut pool = Pool::new(facts, &[] as &[GroupCensus], &others, None);
         pool.border.steps = steps;

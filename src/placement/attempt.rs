@@ -149,20 +149,18 @@ impl Pool {
 }
 
 impl Attempt {
-    /// Returns whether less is launched or left, and nothing is worse: nothing is launched at all, and no request is
-    /// left that the other places.
-    ///
-    /// Where something is launched the next round decides again, and finds it spare.
+    /// Returns whether less is launched or left, and nothing is worse: no group launches more, and no request is left
+    /// that the other places.
     fn is_better(&self, other: &Self) -> bool {
+        let is_at_most = |own: &BTreeMap<usize, u64>, others: &BTreeMap<usize, u64>| {
+            let mut own = own.iter();
+            own.all(|(key, count)| others.get(key).is_some_and(|other| count <= other))
+        };
         let left = |it: &Self| it.queue.unplaced().into_iter().collect::<BTreeMap<_, _>>();
         let (own_left, other_left) = (left(self), left(other));
-        let is_at_most = |(at, count): (&usize, &u64)| {
-            let other = other_left.get(at);
-            other.is_some_and(|other| count <= other)
-        };
-        self.launched.is_empty()
-            && own_left.iter().all(is_at_most)
-            && (!other.launched.is_empty() || own_left != other_left)
+        is_at_most(&self.launched, &other.launched)
+            && is_at_most(&own_left, &other_left)
+            && (&self.launched, own_left) != (&other.launched, other_left)
     }
 
     /// Returns the nodes that only `other` uses: they are used for nothing, and still needed.
@@ -194,10 +192,18 @@ impl Attempt {
         for fresh in other.fresh.iter().filter(|fresh| fresh.is_spare) {
             let used = used.entry((fresh.group, fresh.class)).or_default();
             let nodes = only_there(fresh.nodes, used);
-            spare.extend((nodes > 0).then(|| Fresh {
-                nodes,
-                fill: fresh.fill.as_deref().map(nothing),
-                ..*fresh
+            spare.extend((nodes > 0).then(|| {
+                Fresh {
+                    nodes,
+                    // Of a replica that is kept each host is, whatever stood on it.
+                    fill: Some(
+                        fresh
+                            .fill
+                            .as_deref()
+                            .map_or_else(|| [(0, 0)].into(), nothing),
+                    ),
+                    ..*fresh
+                }
             }));
         }
         (picks, spare)

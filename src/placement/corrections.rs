@@ -17,9 +17,9 @@ pub struct Corrections {
     pub order: bool,
     /// A cap over all groups stops growth and no more; in Ray nodes above it are removed.
     pub soft_cap: bool,
-    /// Replicas without a pod are used as launches are, after all others, and a request that has no place takes the room
-    /// of others on a node that starts, if those have other places; in Ray others take what was launched for it, and
-    /// it launches again.
+    /// A request that has no place takes the room of others on a node that starts, if those have other places; and
+    /// where a decision launches, replicas without a pod are used as launches are, after all others, if that launches
+    /// less. In Ray others take what was launched for it, and it launches again.
     pub rearranged: bool,
 }
 

@@ -55,7 +55,11 @@ impl<'a> Growth<'a> {
         lineup: &mut Lineup,
     ) -> Self {
         let terrain = pool.terrain();
-        let spare = pool.spare_replicas(ledger);
+        let spare = if queue.is_empty() {
+            BTreeMap::new()
+        } else {
+            pool.spare_replicas(ledger)
+        };
         let mut candidates = Vec::new();
         if !queue.is_empty() {
             let offers = lineup.offers_of_new((queue, &pool.shapes), || {

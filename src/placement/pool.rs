@@ -126,6 +126,7 @@ pub struct Pool {
     pub(super) scratch: Scratch,
     pub(super) explained: Explained,
     pub(super) has_resizing: bool,
+    pub(super) has_spare: bool,
     /// Positions in the snapshot of nodes that are to be resized.
     pub(super) resized: Vec<usize>,
     /// Slots that are or were spare.
@@ -148,6 +149,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) snapshot: &'a ClusterSnapshot,
     pub(crate) history: &'a History,
     pub(crate) corrections: Corrections,
+    /// Whether replicas without a pod come last, see `spare.rs`.
+    pub(crate) has_spare: bool,
 }
 
 impl Pool {
@@ -182,6 +185,7 @@ impl Pool {
             scratch: Scratch::default(),
             explained: Explained::default(),
             has_resizing: !snapshot.resizing.pods.is_empty(),
+            has_spare: facts.has_spare,
             resized: Vec::new(),
             spare: Vec::new(),
             slot_of: vec![None; snapshot.nodes.len()],
@@ -415,6 +419,12 @@ impl Pool {
     pub(crate) fn has_starting(&self) -> bool {
         let is_starting = |slot: &Slot| slot.count > 0 && !self.states[index(slot.free)].is_running;
         self.slots.iter().any(is_starting)
+    }
+
+    /// Returns whether replicas were asked for that have no pod yet.
+    pub(crate) fn has_to_come(&self) -> bool {
+        let mut slots = self.slots.iter();
+        slots.any(|slot| slot.count > 0 && slot.origin == Origin::ToCome)
     }
 
     /// Returns whether nodes that run come before nodes that start.

@@ -1,12 +1,14 @@
-//! Replicas that were asked for and are nothing but a number so far: they are taken as if they were launched now.
+//! Replicas that were asked for and are nothing but a number so far, taken as if they were launched now.
 //!
 //! # Why
 //!
-//! A decision is made again with its launches in the pool, and the next pass sees them as well. If they were lined up
-//! with the nodes that have pods, requests would move to them from places that they have elsewhere, those that they
-//! were launched for would find them taken, and something would be launched again. So they come after all others and
-//! before anything is launched, group by group as launches do: whatever round it is, the same requests go to the same
-//! nodes, and nothing is left to launch for.
+//! A decision is made again with its launches in the pool, and the next pass sees them as well. There they stand with the
+//! nodes that have pods: requests may move to them from places that they have elsewhere, those that they were launched
+//! for find them taken, and something is launched again. A round that launches although replicas are to come is tried
+//! once more with these after all others and before anything is launched, group by group as launches do: then the same
+//! requests go to the same nodes as in the round that launched them, and nothing is left to launch for.
+//!
+//! Not always, since who comes first would then depend on which pods the operator has made already.
 //!
 //! Only whole replicas are spare. Once one is used, its other hosts stand with the others, as those of a launched one do.
 
@@ -21,7 +23,7 @@ use super::shape::index;
 impl Pool {
     /// Notes that the slots from `from` on are spare.
     pub(super) fn mark_spare(&mut self, from: usize) {
-        if !self.corrections.rearranged || self.has_resizing {
+        if !self.has_spare {
             return;
         }
         for at in from..self.slots.len() {
@@ -61,7 +63,8 @@ impl Pool {
     ) -> Vec<(u32, Entry)> {
         let mut left = fresh.nodes;
         let mut used = Vec::new();
-        for at in self.spare.clone() {
+        for at in 0..self.spare.len() {
+            let at = self.spare[at];
             let slot = &self.slots[at];
             let is_meant = slot.is_spare
                 && slot.group == Some(fresh.group)
@@ -72,7 +75,10 @@ impl Pool {
             let nodes = slot.count.min(left);
             left -= nodes;
             let at = if slot.count > nodes {
-                self.split(at, nodes)
+                let part = self.split(at, nodes);
+                // What is used is spare no more.
+                self.spare.pop();
+                part
             } else {
                 at
             };
@@ -92,6 +98,7 @@ impl Pool {
             let slot = at;
             used.push((class, Entry { key, slot, count }));
         }
+        debug_assert_eq!(left, 0, "spare nodes that are counted are there");
         used
     }
 }

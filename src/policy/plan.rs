@@ -48,13 +48,14 @@ impl Plan {
     /// Returns a draft that changes nothing but what repairs `replicas`.
     #[must_use]
     pub fn new(ctx: PolicyContext<'_>, corrections: Corrections) -> Self {
-        Self::starting_from(ctx, corrections, None)
+        Self::starting_from(ctx, (corrections, false), None)
     }
 
-    /// Returns such a draft; `carry` is that of an earlier draft for the same snapshot, but for what was decided.
+    /// Returns such a draft; `carry` is that of an earlier draft for the same snapshot, but for what was decided,
+    /// and `has_spare` says that replicas without a pod come last.
     pub(crate) fn starting_from(
         ctx: PolicyContext<'_>,
-        corrections: Corrections,
+        (corrections, has_spare): (Corrections, bool),
         carry: Option<Carry>,
     ) -> Self {
         let mut live = live_replicas(ctx.snapshot, ctx.history, &corrections);
@@ -74,6 +75,7 @@ impl Plan {
             snapshot: ctx.snapshot,
             history: ctx.history,
             corrections,
+            has_spare,
         };
         let pool = Pool::new(facts, &census, &others, carry);
         let names: Vec<_> = ctx
