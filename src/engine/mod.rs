@@ -236,11 +236,10 @@ impl Engine {
         if !self.corrections.rearranged || !is_doubtful || !is_plain {
             return first;
         }
-        let left = steps.saturating_sub(first.decision.steps);
-        let mut again = self.decide_once(ctx, left, (first.carry, true));
+        // Whether it is better must not depend on how many steps are left.
+        let mut again = self.decide_once(ctx, u64::MAX, (first.carry, true));
         let spent = first.decision.steps.saturating_add(again.decision.steps);
-        let is_better = !again.decision.is_cut && again.decision.launches_less(&first.decision);
-        if !is_better {
+        if !again.decision.launches_less(&first.decision) {
             again.decision = first.decision;
             again.is_plain = first.is_plain;
         }

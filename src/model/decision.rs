@@ -280,7 +280,8 @@ impl ScaleDecision {
         self.groups.iter().any(|group| group.launched() > 0)
     }
 
-    /// Returns whether it launches less than `other`, in no group more, and leaves no more unserved.
+    /// Returns whether it launches less than `other`, in no group more; where it launches at all, it may leave no more
+    /// unserved. What launches nothing serves as much as could be launched for: the rest is held back.
     pub(crate) fn launches_less(&self, other: &Self) -> bool {
         let unserved = |it: &Self| {
             let counts = it.unserved.iter().map(|one| one.count);
@@ -289,7 +290,9 @@ impl ScaleDecision {
         let pairs = self.groups.iter().zip(&other.groups);
         let mut pairs = pairs.map(|(own, other)| (own.launched(), other.launched()));
         let is_less = pairs.clone().any(|(own, other)| own < other);
-        is_less && pairs.all(|(own, other)| own <= other) && unserved(self) <= unserved(other)
+        is_less
+            && pairs.all(|(own, other)| own <= other)
+            && (!self.is_growth() || unserved(self) <= unserved(other))
     }
 
     /// Returns whether anything is to be done: written, or told to Ray.

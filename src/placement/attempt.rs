@@ -149,8 +149,10 @@ impl Pool {
 }
 
 impl Attempt {
-    /// Returns whether less is launched or left, and nothing is worse: no group launches more, and no request is left
-    /// that the other places.
+    /// Returns whether it leaves less, or leaves no more and launches nothing where the other does; in no case does a
+    /// group launch more, or is a request left that the other places.
+    ///
+    /// Where both launch and leave the same, the other is what the next round repeats.
     fn is_better(&self, other: &Self) -> bool {
         let is_at_most = |own: &BTreeMap<usize, u64>, others: &BTreeMap<usize, u64>| {
             let mut own = own.iter();
@@ -158,9 +160,10 @@ impl Attempt {
         };
         let left = |it: &Self| it.queue.unplaced().into_iter().collect::<BTreeMap<_, _>>();
         let (own_left, other_left) = (left(self), left(other));
+        let saves_all = self.launched.is_empty() && !other.launched.is_empty();
         is_at_most(&self.launched, &other.launched)
             && is_at_most(&own_left, &other_left)
-            && (&self.launched, own_left) != (&other.launched, other_left)
+            && (saves_all || own_left != other_left)
     }
 
     /// Returns the nodes that only `other` uses: they are used for nothing, and still needed.
