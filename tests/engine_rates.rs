@@ -96,6 +96,31 @@ fn all_groups_together_keep_a_limit_and_the_largest_gives_way() {
     assert!(gone.iter().all(|count| (6..=7).contains(count)), "{gone:?}");
 }
 
+/// The replica of two hosts gives way last and takes two: what that leaves is not for the next decision to find.
+#[test]
+fn what_a_large_replica_leaves_of_a_limit_is_used_at_once() {
+    let mut cluster = Cluster::default();
+    for (name, idle) in [("small", 3), ("large", 4), ("new", 2)] {
+        cluster = cluster.group(group(name, "CPU=4"));
+        for at in 0..idle {
+            cluster = cluster.idle(name, &format!("{name}{at}"), 120);
+        }
+    }
+    cluster = cluster.group(group("slice", "CPU=4"));
+    cluster.group_mut("slice").num_of_hosts = 2;
+    for host in 0..2 {
+        cluster = cluster.idle("slice", &format!("slice-{host}"), 120);
+        let node = cluster.snapshot.nodes.last_mut().unwrap();
+        (node.replica, node.host_index) = ("slice".into(), host);
+    }
+    cluster = cluster.replicas("slice", 1);
+    see(&mut cluster);
+    let limit = json!({"all": {"nodes": 7, "percent": 1}});
+    let decision = cluster.decide_with(&engine(&[("blast_radius", limit)]));
+    let removals = decision.groups.iter().flat_map(|group| &group.remove);
+    assert_eq!(removals.map(|removal| removal.pods.len()).sum::<usize>(), 7);
+}
+
 #[test]
 fn a_large_replica_goes_whole_although_it_is_more_than_the_limit() {
     let mut cluster = Cluster::default().group(group("tpu", "TPU=4"));

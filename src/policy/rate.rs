@@ -247,6 +247,7 @@ impl Brake<'_> {
                 .enumerate()
                 .map(|(at, tally)| ((tally.going, at), ())),
         );
+        let mut kept = vec![0_u64; tallies.len()];
         while going > left {
             let Some(((nodes, at), ())) = order.pop_last().filter(|((nodes, _), ())| *nodes > 0)
             else {
@@ -256,8 +257,16 @@ impl Brake<'_> {
                 return;
             };
             tally.keep(1);
+            kept[at] += 1;
             going = going.saturating_sub(nodes.saturating_sub(tally.going));
             order.insert((tally.going, at), ());
+        }
+        // A replica of several hosts may have left room for smaller ones: else the next decision would use it.
+        for (tally, kept) in tallies.iter_mut().zip(kept) {
+            let room = left.saturating_sub(going) / tally.base.hosts.max(1);
+            let more = room.min(kept);
+            tally.let_go(more);
+            going = going.saturating_add(more.saturating_mul(tally.base.hosts));
         }
     }
 }
@@ -267,6 +276,12 @@ impl Tally {
         self.back = self.back.saturating_add(replicas);
         let nodes = replicas.saturating_mul(self.base.hosts);
         self.going = self.going.saturating_sub(nodes);
+    }
+
+    fn let_go(&mut self, replicas: u64) {
+        self.back = self.back.saturating_sub(replicas);
+        let nodes = replicas.saturating_mul(self.base.hosts);
+        self.going = self.going.saturating_add(nodes);
     }
 }
 
