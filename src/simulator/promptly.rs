@@ -1,12 +1,14 @@
 //! Sees that what the sidecar knows of is asked for at once, and not only some time.
 
+use kube::ResourceExt as _;
+
 use super::SimulatorError;
 use super::gangs::asked;
 use super::run::Run;
-use super::witness::{groups, has_work, text};
+use super::witness::{groups, text};
 use crate::admin::LastPass;
-use crate::embedded::ray::{NodeCondition, WorkId};
-use crate::model::{ResourceName, ScalingMode, Timestamp};
+use crate::embedded::ray::{NodeCondition, NodeView, WorkId};
+use crate::model::{NodeStatus, ResourceName, ScalingMode, Timestamp};
 
 /// What two passes may take once demand is seen and nothing is in the way. Units: milliseconds.
 const ASKED_WITHIN_MS: u64 = 2_000;
@@ -31,10 +33,13 @@ impl Run {
         let view = self.world.ray.view();
         let waiting = probes.iter().filter_map(|(id, name)| {
             let work = view.works.iter().find(|work| work.id == *id)?;
-            (work.queued > 0).then_some((name, work.queued + work.running))
+            (work.queued > 0).then_some((name, work.queued))
         });
         let waiting: Vec<_> = waiting.collect();
-        if !waiting.iter().all(|(name, _)| is_seen(&pass, name)) {
+        if !waiting
+            .iter()
+            .all(|(name, queued)| seen(&pass, name) >= *queued)
+        {
             *seen_at = None;
             return Ok(());
         }
@@ -45,20 +50,20 @@ impl Run {
         let raycluster = self.world.raycluster().await?;
         let asked = asked(&raycluster);
         let specs = groups(&raycluster);
-        let is_known = |group: &str| specs.iter().any(|spec| text(spec, "groupName") == group);
-        for (name, wanted) in waiting {
-            // Nodes of groups that were removed or renamed work on as long as they are there, and those that drain
-            // finish what they have.
-            let left = view.nodes.iter().filter(|node| {
-                let is_there = match node.condition {
-                    NodeCondition::Busy | NodeCondition::Idle => !is_known(&node.group),
-                    NodeCondition::Draining => has_work(node),
-                    NodeCondition::Lost | NodeCondition::Dead => false,
-                };
-                is_there && node.total.contains(name)
-            });
-            let left = u64::try_from(left.count()).unwrap_or(0);
-            let asked = asked.get(name.as_str()).copied().unwrap_or(0) + left;
+        let pods = self.world.workers(None).await?;
+        // Work on nodes that go, or that nobody counts as replicas, takes none of what is asked for.
+        let is_counted = |node: &&NodeView| {
+            let mut specs = specs.iter().map(|spec| text(spec, "groupName"));
+            let mut pods = pods.iter();
+            node.condition == NodeCondition::Busy
+                && specs.any(|name| name == node.group)
+                && pods.any(|pod| pod.name_any() == node.pod)
+        };
+        let busy: Vec<&NodeView> = view.nodes.iter().filter(is_counted).collect();
+        for (name, queued) in waiting {
+            let busy = busy.iter().filter(|node| node.total.contains(name)).count();
+            let wanted = queued + u64::try_from(busy).unwrap_or(0);
+            let asked = asked.get(name.as_str()).copied().unwrap_or(0);
             if asked < wanted {
                 let text = format!("{name}: {asked} nodes asked for, {wanted} wanted, {pass:?}");
                 self.world.witness.object(text);
@@ -73,10 +78,20 @@ fn is_free(pass: &LastPass) -> bool {
     pass.decision.mode == ScalingMode::Normal
         && ["nothing", "patched"].contains(&pass.outcome.as_str())
         && pass.decision.holds.is_empty()
+        && knows_all_pods(pass)
 }
 
-fn is_seen(pass: &LastPass, resource: &str) -> bool {
+/// Returns whether every node has a pod: a watch that broke is opened again after a pause, and until then nobody
+/// knows whether new nodes are those that were asked for.
+fn knows_all_pods(pass: &LastPass) -> bool {
+    let mut nodes = pass.snapshot.nodes.iter();
+    nodes.all(|node| node.status != NodeStatus::Lost)
+}
+
+/// Returns how many requests for a resource a pass saw.
+fn seen(pass: &LastPass, resource: &str) -> u64 {
     let name = ResourceName::from(resource);
-    let mut demands = pass.snapshot.demands.iter();
-    demands.any(|demand| demand.request.resources.contains(name.as_str()))
+    let demands = pass.snapshot.demands.iter();
+    let of_it = demands.filter(|demand| demand.request.resources.contains(name.as_str()));
+    of_it.fold(0, |sum, demand| sum.saturating_add(demand.count))
 }
