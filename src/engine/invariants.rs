@@ -61,21 +61,12 @@ struct Check<'a> {
     violations: Vec<Violation>,
 }
 
-/// Returns every rule that `decision` breaks, if nodes that run come first as they do by default.
+/// Returns every rule that `decision` breaks.
 #[must_use]
 pub fn check(
     snapshot: &ClusterSnapshot,
     history: &History,
     decision: &ScaleDecision,
-) -> Vec<Violation> {
-    check_as(snapshot, history, decision, true)
-}
-
-fn check_as(
-    snapshot: &ClusterSnapshot,
-    history: &History,
-    decision: &ScaleDecision,
-    is_running_first: bool,
 ) -> Vec<Violation> {
     let present = || {
         snapshot
@@ -113,7 +104,7 @@ fn check_as(
         check.reasons(group);
     }
     check.knowledge(decision);
-    check.served(history, decision, is_running_first);
+    check.served(history, decision);
     check.total(decision);
     check.violations
 }
@@ -126,8 +117,7 @@ pub fn check_of(
     decision: &ScaleDecision,
 ) -> Vec<Violation> {
     let (snapshot, history) = (ctx.snapshot, ctx.history);
-    let is_running_first = engine.chain().any(|link| link == "running_first");
-    let mut violations = check_as(snapshot, history, decision, is_running_first);
+    let mut violations = check(snapshot, history, decision);
     if let Some(caps) = engine.chain.iter().find_map(|link| link.policy.caps()) {
         violations.extend(check_caps(snapshot, history, decision, &caps));
     }
@@ -336,7 +326,7 @@ impl Check<'_> {
         }
     }
 
-    fn served(&mut self, history: &History, decision: &ScaleDecision, is_running_first: bool) {
+    fn served(&mut self, history: &History, decision: &ScaleDecision) {
         let all = || decision.groups.iter().flat_map(|group| &group.remove);
         let is_for_want = |cause| matches!(cause, RemovalCause::Idle | RemovalCause::Withdrawn);
         let groups = decision.groups.iter();
@@ -361,18 +351,14 @@ impl Check<'_> {
         if asked.is_empty() {
             return;
         }
-        let after = apply(self.snapshot, decision);
-        let [before, after] = [self.snapshot, &after]
-            .map(|snapshot| unserved((snapshot, history), &asked, is_running_first));
+        let before = unserved(self.snapshot, history, &asked);
+        let after = unserved(&apply(self.snapshot, decision), history, &asked);
         let (Some(before), Some(after)) = (before, after) else {
             return;
         };
         for ((ledger, before), (_, after)) in before.into_iter().zip(after) {
-            // What the decision itself says is not served was never satisfied: here it is tried alone, without the
-            // placement groups that come first, and may fit.
-            let told = told(decision, ledger);
-            self.expect("I7", after <= before.max(told), || {
-                format!("{after} requests unserved after the removal, {before} before, {told} told ({ledger:?})")
+            self.expect("I7", after <= before, || {
+                format!("{after} requests unserved after the removal, {before} before ({ledger:?})")
             });
         }
     }
@@ -427,25 +413,15 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Returns how many requests a decision says are not served.
-fn told(decision: &ScaleDecision, ledger: Ledger) -> u64 {
-    let class = match ledger {
-        Ledger::Free => "tasks",
-        Ledger::Whole => "request_resources",
-    };
-    let unserved = decision.unserved.iter().filter(|one| one.class == class);
-    unserved.fold(0, |sum, one| sum.saturating_add(one.count))
-}
-
 /// Placement steps that looking for what is served may take; about a tenth of a second.
 const STEPS_MAX: u64 = 100_000;
 
 /// Returns how many requests find no place on the nodes that are there or on their way; `None` when
 /// that takes too long to say.
 fn unserved(
-    (snapshot, history): (&ClusterSnapshot, &History),
+    snapshot: &ClusterSnapshot,
+    history: &History,
     asked: &Asked<'_>,
-    is_running_first: bool,
 ) -> Option<[(Ledger, u64); 2]> {
     // Each request once, the hardest first: what a better plan makes possible is no yardstick.
     let corrections = Corrections {
@@ -468,8 +444,6 @@ fn unserved(
     // Without room nothing is launched: only what is there counts.
     let mut pool = Pool::new(facts, &census, &others, None);
     pool.set_budget(STEPS_MAX);
-    // In which order nodes are filled decides what fits, so that it has to be the decision's own.
-    pool.choice_mut().is_running_first = is_running_first;
     let mut is_cut = false;
     let counts = asked.lists.map(|(ledger, asks)| {
         let unplaced = if asks.is_empty() {

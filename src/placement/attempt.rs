@@ -76,7 +76,7 @@ impl Pool {
         }
     }
 
-    /// Returns another way to place the queue of `first` that launches less or leaves less, if there is one.
+    /// Returns another way to place the queue of `first` that leaves less or launches nothing, if there is one.
     pub(super) fn rearranged(
         &mut self,
         (ledger, lineup): (Ledger, &mut Lineup),

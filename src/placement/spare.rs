@@ -10,12 +10,12 @@
 //!
 //! Not always, since who comes first would then depend on which pods the operator has made already.
 //!
+//! Only whole replicas are spare. Once one is used, its other hosts stand with the others, as those of a launched one do.
+//!
 //! # Cost
 //!
 //! Another round, where one launches although replicas are to come; in it a look at the slots of spare replicas, a few
 //! for each group, for each list that is not placed without them.
-//!
-//! Only whole replicas are spare. Once one is used, its other hosts stand with the others, as those of a launched one do.
 
 use std::collections::BTreeMap;
 
