@@ -251,7 +251,7 @@ impl Run {
         self.outcome.checks += 1;
         let mut probes = self.probe().await?;
         let mut asked_at = self.world.clock.now();
-        let mut seen_at = None;
+        let (mut seen_at, mut is_held) = (None, false);
         let scenario = &self.world.scenario;
         let slow_ms = scenario.boot.as_ms() + scenario.join.as_ms();
         let idle_ms = scenario.idle_timeout.as_ms();
@@ -265,6 +265,7 @@ impl Run {
             let deadline = asked_at.plus_ms(slow_ms + SERVED_WITHIN_MS);
             if self.world.clock.now() > deadline {
                 if self.are_all_there_can_be(&probes).await? {
+                    is_held = true;
                     break;
                 }
                 let text = self.describe(&probes).await?;
@@ -300,6 +301,10 @@ impl Run {
         let small_ms = small_ms.saturating_sub(idle_ms);
         self.outcome.small_ms_max = self.outcome.small_ms_max.max(small_ms);
         self.world.trace.say(&format!("small after {small_ms} ms"));
+        if is_held {
+            // Now that the work has ended that held a half replica, there is room for everything.
+            return Box::pin(self.come_right()).await;
+        }
         Ok(())
     }
 
