@@ -26,6 +26,8 @@ struct Seen {
     busy: BTreeSet<String>,
     /// Most replicas of the first group.
     replicas_peak: i64,
+    /// Most requests of tasks and actors that Ray told of at once.
+    requests_peak: i64,
 }
 
 /// A watch over one cluster.
@@ -48,6 +50,11 @@ impl Guard {
     /// Returns the most replicas that the first group was ever asked to have.
     pub(super) fn replicas_peak(&self) -> i64 {
         self.seen.lock().unwrap().replicas_peak
+    }
+
+    /// Returns the most requests of tasks and actors that Ray ever told of at once.
+    pub(super) fn requests_peak(&self) -> i64 {
+        self.seen.lock().unwrap().requests_peak
     }
 
     /// Returns whether a pod had work in the last look.
@@ -84,7 +91,11 @@ async fn watch(cluster: Cluster, gcs: impl Fn() -> GcsClient, seen: Arc<Mutex<Se
         match client.get_cluster_resource_state().await {
             Ok(reply) => {
                 let state = reply.cluster_resource_state.unwrap_or_default();
-                look(&state.node_states, &mut seen.lock().unwrap().busy);
+                let requests = state.pending_resource_requests.iter();
+                let requests = requests.map(|request| request.count).sum();
+                let mut seen = seen.lock().unwrap();
+                seen.requests_peak = seen.requests_peak.max(requests);
+                look(&state.node_states, &mut seen.busy);
             }
             // It may be another cluster's now.
             Err(_) => client = gcs(),

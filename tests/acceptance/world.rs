@@ -381,6 +381,11 @@ impl World {
         self.guard.replicas_peak()
     }
 
+    /// Returns the most requests of tasks and actors that Ray ever told of at once.
+    pub fn requests_peak(&self) -> i64 {
+        self.guard.requests_peak()
+    }
+
     /// Returns what the admin port answers.
     pub async fn admin(&self, path: &str) -> String {
         let url = format!("http://127.0.0.1:{}/{path}", self.admin_port);

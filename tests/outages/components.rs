@@ -6,14 +6,16 @@ use crate::support::kube::KubeApi;
 use crate::support::ray_process::kill;
 use crate::support::raycluster::{Group, Manifest};
 use crate::support::wait::eventually;
-use crate::town::{IDLE, a_busy_pod, cluster, kill_raylet, options, parent_of, plays, sidecars};
+use crate::town::{
+    IDLE, SURVIVORS, VICTIMS, a_busy_pod, cluster, kill_raylet, options, parent_of, plays, sidecars,
+};
 use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn raylets_die_and_their_actors_move_without_a_worker_too_many() {
     let manifest = cluster().autoscaler("v2");
     let mut world = World::start(manifest, options()).await;
-    plays(&mut world, (false, 2..=2), async |world| {
+    plays(&mut world, VICTIMS, async |world| {
         let pod = a_busy_pod(world).await;
         kill_raylet(world, &pod).await;
         let what = "another pod, and a raylet in every pod";
@@ -36,7 +38,7 @@ async fn the_api_server_and_its_store_die_and_come_back() {
     let mut own = options();
     own.api = Some(api);
     let mut world = World::start(cluster().autoscaler("v2"), own).await;
-    plays(&mut world, (true, 2..=2), async |world| {
+    plays(&mut world, SURVIVORS, async |world| {
         world.api.kill_with_store();
         let what = "word of it";
         eventually(what, async || {
@@ -55,7 +57,7 @@ async fn the_api_server_and_its_store_die_and_come_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operator_dies_and_another_one_does_what_was_asked_meanwhile() {
     let mut world = World::start(cluster().autoscaler("v2"), options()).await;
-    plays(&mut world, (true, 2..=2), async |world| {
+    plays(&mut world, SURVIVORS, async |world| {
         world.stand_ins().stop_operator().await;
         // Whatever is due is asked for while nobody makes or deletes a pod.
         tokio::time::sleep(Duration::from_secs(IDLE.into())).await;
@@ -68,7 +70,7 @@ async fn the_operator_dies_and_another_one_does_what_was_asked_meanwhile() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sidecar_is_killed_with_its_parent_and_goes_on_where_it_was() {
     let mut world = World::start(cluster(), options()).await;
-    plays(&mut world, (true, 2..=2), async |world| {
+    plays(&mut world, SURVIVORS, async |world| {
         let killed = sidecars(world);
         assert_eq!(killed.len(), 2);
         kill(killed.clone());

@@ -9,7 +9,9 @@ use serde_json::json;
 use crate::support::raycluster::Manifest;
 use crate::support::redis::Redis;
 use crate::support::wait::eventually;
-use crate::town::{IDLE, cluster, is_right, kill_gcs, new_head_is_known, options, pids, plays};
+use crate::town::{
+    ASKED_AGAIN, IDLE, cluster, is_right, kill_gcs, new_head_is_known, options, pids, plays,
+};
 use crate::world::World;
 
 fn with(redis: &Redis, manifest: Manifest) -> Manifest {
@@ -24,9 +26,7 @@ fn with(redis: &Redis, manifest: Manifest) -> Manifest {
 async fn the_gcs_dies_and_finds_everything_in_redis() {
     let redis = Redis::start().await;
     let mut world = World::start(with(&redis, cluster()), options()).await;
-    // Seen: the lease for an actor that the old GCS asked of a raylet waits on beside the new one's for some
-    // seconds. Ray tells of two requests then, and a worker comes and goes for the second.
-    plays(&mut world, (true, 2..=3), async |world| {
+    plays(&mut world, ASKED_AGAIN, async |world| {
         let before = world.nodes().await;
         kill_gcs(world);
         new_head_is_known(world, &before).await;
@@ -40,7 +40,7 @@ async fn a14_the_head_pod_is_deleted_and_its_successor_goes_on() {
     let redis = Redis::start().await;
     let manifest = with(&redis, cluster().autoscaler("v2"));
     let mut world = World::start(manifest, options()).await;
-    plays(&mut world, (true, 2..=2), async |world| {
+    plays(&mut world, ASKED_AGAIN, async |world| {
         let before = world.nodes().await;
         let pods = world.cluster.pods();
         let now = DeleteParams::default().grace_period(0);
