@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Sleep;
 
-use super::raycluster_pace::pause_asked;
+use super::raycluster_pace::{pause_after, pause_asked};
 use crate::model::Timestamp;
 use crate::wire::kube_client::{CallError, EventStream, Failure, KubeClient};
 
@@ -159,7 +159,7 @@ impl<T: Watched> ObjectWatch<T> {
     pub(super) fn list_after_failure(&mut self) {
         self.settle();
         self.is_in_step = false;
-        self.pause_after_failure(None);
+        self.pause_before_beginning();
         self.link = Link::Start;
     }
 
@@ -278,7 +278,7 @@ impl<T: Watched> ObjectWatch<T> {
     /// again before anything is called lost.
     fn on_end(&mut self) {
         if !self.settle() {
-            self.pause_after_failure(None);
+            self.pause_before_beginning();
         }
         self.link = Link::Listed;
     }
@@ -297,7 +297,7 @@ impl<T: Watched> ObjectWatch<T> {
     /// Begins again with a list; a server that makes us do so each time must not be listed in a tight loop.
     fn list_anew(&mut self) {
         if self.relists > 0 {
-            self.pause_after_failure(None);
+            self.pause_before_beginning();
         }
         self.relists = self.relists.saturating_add(1);
         self.link = Link::Start;
@@ -325,13 +325,16 @@ impl<T: Watched> ObjectWatch<T> {
             CallError::RateLimited { retry_after, .. } => *retry_after,
             _ => None,
         };
-        self.pause_after_failure(asked_for);
+        self.failures = self.failures.saturating_add(1);
+        let pause = pause_asked(self.failures, self.seed, asked_for);
+        self.pause = Some(Box::pin(tokio::time::sleep(pause)));
         Told::Lost(verb, error)
     }
 
-    fn pause_after_failure(&mut self, asked_for: Option<Duration>) {
+    /// Pauses where the server answered, and yet we have to begin again.
+    fn pause_before_beginning(&mut self) {
         self.failures = self.failures.saturating_add(1);
-        let pause = pause_asked(self.failures, self.seed, asked_for);
+        let pause = pause_after(self.failures, self.seed);
         self.pause = Some(Box::pin(tokio::time::sleep(pause)));
     }
 }

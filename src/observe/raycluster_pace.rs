@@ -8,8 +8,12 @@ const IDLE_PER_BUSY: u64 = 100;
 /// The first pause after a failure: a server that restarts is back within a second or two.
 const PAUSE_FIRST_MS: u64 = 250;
 
-/// The longest pause: short enough that we are in step again soon after the API server is.
+/// The longest pause where the server answers, and has us begin again and again.
 const PAUSE_MAX_MS: u64 = 10_000;
+
+/// The longest pause where it does not, unless it asks for a longer one: ten seconds after it is back, capacity is to
+/// be right.
+const AWAY_MAX: Duration = Duration::from_secs(5);
 
 /// The longest pause that a server may ask for; a longer one is a broken proxy's, and nobody would be in
 /// step with anything meanwhile.
@@ -94,7 +98,7 @@ impl Pace {
 
 /// Returns the pause after the n-th failure in a row: doubling, capped, and spread over its upper half
 /// so that the sidecars of a whole cluster do not come back together.
-fn pause_after(failures: u32, seed: u64) -> Duration {
+pub(super) fn pause_after(failures: u32, seed: u64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     let full = (PAUSE_FIRST_MS << doublings).min(PAUSE_MAX_MS);
     let half = full / 2;
@@ -102,10 +106,11 @@ fn pause_after(failures: u32, seed: u64) -> Duration {
     Duration::from_millis(half + spread)
 }
 
-/// Returns the same, or as long as the server has asked for.
+/// Returns the pause after the n-th call in a row that failed: the same, but shorter, or as long as the server has
+/// asked for.
 pub(super) fn pause_asked(failures: u32, seed: u64, asked_for: Option<Duration>) -> Duration {
     let asked_for = asked_for.unwrap_or_default().min(ASKED_MAX);
-    pause_after(failures, seed).max(asked_for)
+    pause_after(failures, seed).min(AWAY_MAX).max(asked_for)
 }
 
 /// Scrambles a number: the finaliser of SplitMix64.
@@ -155,7 +160,7 @@ mod tests {
             waits.windows(2).take(5).all(|pair| pair[0] <= pair[1]),
             "{waits:?}"
         );
-        assert!(waits.iter().all(|wait| (1000..=10_000).contains(wait)));
+        assert!(waits.iter().all(|wait| (1000..=5_000).contains(wait)));
         let asked_for = Answer::Failed(Some(Duration::from_secs(30)));
         assert_eq!(after(&mut pace, asked_for, 0), 30_000);
         let forever = Answer::Failed(Some(Duration::from_secs(86_400)));

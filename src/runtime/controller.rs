@@ -182,11 +182,11 @@ pub struct Controller<O, A, R> {
     audit: Audit,
 }
 
-/// After a failed patch: soon, because demand waits; at most half a minute, because the API server
-/// may be back any time.
+/// After a failed patch: soon, because demand waits; never much later, because the API server may be back any
+/// time, and ten seconds after that capacity is to be right.
 const RETRY: Backoff = Backoff {
     first_ms: 200,
-    max_ms: 30_000,
+    max_ms: 5_000,
 };
 
 /// How long a patch that cannot succeed as things are is not tried again. Units: milliseconds.

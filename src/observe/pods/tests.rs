@@ -195,6 +195,26 @@ async fn a_lost_server_is_told_once_a_try_and_found_again_without_a_list() {
     assert_eq!(lists, 1);
 }
 
+/// Ten seconds after it is back, capacity is to be right.
+#[tokio::test(start_paused = true)]
+async fn however_long_a_server_is_away_it_is_tried_every_five_seconds() {
+    let api = FakeApi::new([page("5", "", &[pod("a", "3", "Pending")]), stream().0]);
+    for _ in 0..30 {
+        api.then([Answer::Refuse]);
+    }
+    let (back, _open) = stream();
+    api.then([back]);
+    let mut watch = watch(&api);
+    changed(&mut watch).await;
+    let at_most = Duration::from_millis(5_001);
+    for _ in 0..30 {
+        let told = timeout(at_most, watch.next()).await;
+        assert!(matches!(told, Ok(PodChange::Lost(_))), "{told:?}");
+    }
+    let told = timeout(at_most, watch.next()).await;
+    assert!(matches!(told, Ok(PodChange::InStep)), "{told:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn forgotten_changes_are_listed_anew() {
     let (first, events) = stream();
