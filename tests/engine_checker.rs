@@ -10,7 +10,7 @@ use rayscaler::engine::invariants::{Again, check_again, check_of};
 use rayscaler::engine::{ChainEntry, Engine};
 use rayscaler::model::{
     LabelConstraint, LabelOperator, LabelSelector, NodeId, NodeStatus, PlacementStrategy,
-    PodResize, Reason, ResizeState, ScaleDecision,
+    PodResize, Reason, ResizeState, ScaleDecision, Unserved,
 };
 use rayscaler::policy::{Plan, Policy, PolicyContext, PolicyEntry, Registry, Stage};
 use serde_json::{Value, json};
@@ -98,6 +98,33 @@ fn i7_a_constraint_that_counts_as_served_needs_room() {
     let mut decision = right(&cluster);
     launch_nothing(&mut decision);
     assert_eq!(ids(&cluster, &Engine::default(), &decision), ["I7"]);
+}
+
+/// What a decision says is not served needs no room, but it must not have been served before.
+#[test]
+fn i7_nothing_goes_that_serves() {
+    let idle = || cpu4().idle("cpu4", "w1", 120).replicas("cpu4", 1);
+    let removal = right(&idle());
+    assert_eq!(removal.groups[0].remove.len(), 1, "{removal:#?}");
+    let pack = PlacementStrategy::Pack;
+    let asked = [
+        ("tasks", idle().demand("CPU=4", 1)),
+        ("placement_group", idle().gang("a", pack, &[("CPU=2", 2)])),
+        ("request_resources", idle().constraint("CPU=4", 1)),
+    ];
+    for (class, cluster) in asked {
+        let mut decision = removal.clone();
+        decision.unserved.push(Unserved {
+            what: class.to_owned(),
+            class: class.to_owned(),
+            position: 0,
+            count: 1,
+            code: "work_budget".to_owned(),
+            detail: String::new(),
+        });
+        let ids = ids(&cluster, &Engine::default(), &decision);
+        assert_eq!(ids, ["I7"], "{class}");
+    }
 }
 
 #[test]

@@ -18,20 +18,22 @@
 mod again;
 mod caps;
 mod room;
+mod served;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::model::{
-    ClusterSnapshot, GroupDecision, History, Node, NodeKind, NodeStatus, PODS_REFUSED, PodName,
-    RemovalCause, ReplicaName, ReplicaRemoval, ResourceDemand, ScaleDecision, ScalingMode,
-    WorkerGroup, WorkerGroupName,
+    ClusterSnapshot, GroupDecision, History, Node, NodeKind, NodeStatus, PodName, RemovalCause,
+    ReplicaName, ReplicaRemoval, ScaleDecision, ScalingMode, Timestamp, WorkerGroup,
+    WorkerGroupName,
 };
-use crate::placement::{Corrections, Facts, GroupCensus, Ledger, Pool, live_replicas};
+use crate::placement::Corrections;
 use crate::policy::PolicyContext;
 
-use super::{Engine, apply};
+use super::Engine;
 use room::{Answered, check_room};
+use served::lost;
 
 pub use again::{Again, check_again};
 pub use caps::check_caps;
@@ -61,13 +63,24 @@ struct Check<'a> {
     violations: Vec<Violation>,
 }
 
-/// Returns every rule that `decision` breaks.
+/// Returns every rule that `decision` of an engine with the default chain breaks.
 #[must_use]
 pub fn check(
     snapshot: &ClusterSnapshot,
     history: &History,
     decision: &ScaleDecision,
 ) -> Vec<Violation> {
+    let ctx = PolicyContext {
+        snapshot,
+        history,
+        now: Timestamp::default(),
+    };
+    check_one(&Engine::default(), ctx, decision)
+}
+
+/// Returns every rule that a decision breaks, but for caps and room.
+fn check_one(engine: &Engine, ctx: PolicyContext<'_>, decision: &ScaleDecision) -> Vec<Violation> {
+    let snapshot = ctx.snapshot;
     let present = || {
         snapshot
             .nodes
@@ -104,7 +117,9 @@ pub fn check(
         check.reasons(group);
     }
     check.knowledge(decision);
-    check.served(history, decision);
+    for loss in lost(engine, ctx, decision) {
+        check.expect("I7", false, || loss);
+    }
     check.total(decision);
     check.violations
 }
@@ -117,7 +132,7 @@ pub fn check_of(
     decision: &ScaleDecision,
 ) -> Vec<Violation> {
     let (snapshot, history) = (ctx.snapshot, ctx.history);
-    let mut violations = check(snapshot, history, decision);
+    let mut violations = check_one(engine, ctx, decision);
     if let Some(caps) = engine.chain.iter().find_map(|link| link.policy.caps()) {
         violations.extend(check_caps(snapshot, history, decision, &caps));
     }
@@ -326,43 +341,6 @@ impl Check<'_> {
         }
     }
 
-    fn served(&mut self, history: &History, decision: &ScaleDecision) {
-        let all = || decision.groups.iter().flat_map(|group| &group.remove);
-        let is_for_want = |cause| matches!(cause, RemovalCause::Idle | RemovalCause::Withdrawn);
-        let groups = decision.groups.iter();
-        let reasons: BTreeSet<&str> = groups
-            .flat_map(|group| &group.reasons)
-            .map(|reason| reason.code.as_str())
-            .collect();
-        let has_idle =
-            all().any(|removal| is_for_want(removal.cause)) || reasons.contains("pending_idle");
-        // What does not come up was counted as serving, and serves nothing.
-        let is_order = all().any(|removal| {
-            matches!(
-                removal.cause,
-                RemovalCause::AboveMax | RemovalCause::Ordered | RemovalCause::Stuck
-            )
-        });
-        let is_lowered = reasons.contains("maximum") || reasons.contains(PODS_REFUSED);
-        if !has_idle || is_order || is_lowered {
-            return;
-        }
-        let asked = Asked::of(self.snapshot);
-        if asked.is_empty() {
-            return;
-        }
-        let before = unserved(self.snapshot, history, &asked);
-        let after = unserved(&apply(self.snapshot, decision), history, &asked);
-        let (Some(before), Some(after)) = (before, after) else {
-            return;
-        };
-        for ((ledger, before), (_, after)) in before.into_iter().zip(after) {
-            self.expect("I7", after <= before, || {
-                format!("{after} requests unserved after the removal, {before} before ({ledger:?})")
-            });
-        }
-    }
-
     fn total(&mut self, decision: &ScaleDecision) {
         let total: u128 = decision
             .groups
@@ -392,71 +370,4 @@ impl GroupDecision {
     fn is_resized(&self) -> bool {
         self.replicas_from != self.replicas_to || !self.remove.is_empty()
     }
-}
-
-/// What is asked for, by ledger.
-struct Asked<'a> {
-    lists: [(Ledger, &'a [ResourceDemand]); 2],
-}
-
-impl<'a> Asked<'a> {
-    fn of(snapshot: &'a ClusterSnapshot) -> Self {
-        let constraint = snapshot.constraint.as_ref();
-        let whole = constraint.map_or(&[][..], |asked| &asked.demands);
-        Self {
-            lists: [(Ledger::Free, &snapshot.demands), (Ledger::Whole, whole)],
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.lists.iter().all(|(_, asks)| asks.is_empty())
-    }
-}
-
-/// Placement steps that looking for what is served may take; about a tenth of a second.
-const STEPS_MAX: u64 = 100_000;
-
-/// Returns how many requests find no place on the nodes that are there or on their way; `None` when
-/// that takes too long to say.
-fn unserved(
-    snapshot: &ClusterSnapshot,
-    history: &History,
-    asked: &Asked<'_>,
-) -> Option<[(Ledger, u64); 2]> {
-    // Each request once, the hardest first: what a better plan makes possible is no yardstick.
-    let corrections = Corrections {
-        rearranged: false,
-        ..Corrections::default()
-    };
-    let mut live = live_replicas(snapshot, history, &corrections);
-    let groups = snapshot.groups.iter();
-    let census: Vec<GroupCensus> = groups
-        .map(|group| GroupCensus::of(group, live.remove(&group.name).unwrap_or_default()))
-        .collect();
-    // Nodes of groups that are no more serve as long as they are there.
-    let others: Vec<_> = live.into_values().flatten().collect();
-    let facts = Facts {
-        snapshot,
-        history,
-        corrections,
-        has_spare: false,
-    };
-    // Without room nothing is launched: only what is there counts.
-    let mut pool = Pool::new(facts, &census, &others, None);
-    pool.set_budget(STEPS_MAX);
-    let mut is_cut = false;
-    let counts = asked.lists.map(|(ledger, asks)| {
-        let unplaced = if asks.is_empty() {
-            Vec::new()
-        } else {
-            let placement = pool.place(asks, ledger);
-            is_cut |= placement.is_cut;
-            placement.unplaced
-        };
-        let sum = unplaced
-            .iter()
-            .fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
-        (ledger, sum)
-    });
-    (!is_cut).then_some(counts)
 }

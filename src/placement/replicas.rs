@@ -130,16 +130,8 @@ pub(crate) struct GroupCensus {
 }
 
 impl GroupCensus {
-    pub(crate) fn of(group: &WorkerGroup, live: Vec<ReplicaState>) -> Self {
-        Self::with_replicas(group, group.replicas.saturating_sub(group.surge), live)
-    }
-
     /// Counts as if the RayCluster asked for so many `replicas`.
-    pub(crate) fn with_replicas(
-        group: &WorkerGroup,
-        replicas: u32,
-        live: Vec<ReplicaState>,
-    ) -> Self {
+    pub(crate) fn of(group: &WorkerGroup, replicas: u32, live: Vec<ReplicaState>) -> Self {
         let count = u32::try_from(live.len()).unwrap_or(u32::MAX);
         let wanted = group.bounds.clamp(replicas);
         let base = wanted.max(count);

@@ -51,6 +51,18 @@ pub(super) struct Missing<'a> {
     pub(super) launched: BTreeMap<usize, u64>,
 }
 
+impl Plan {
+    /// Returns how much was reported as not served, by class.
+    pub(crate) fn unserved_by_class(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for unserved in &self.decision.unserved {
+            let sum: &mut u64 = counts.entry(unserved.class.clone()).or_default();
+            *sum = sum.saturating_add(unserved.count);
+        }
+        counts
+    }
+}
+
 /// Reports demand that found no place; returns whether it is infeasible for ever.
 ///
 /// A skipped group might be the one it was made for, so that nothing is infeasible while there is one.

@@ -29,6 +29,16 @@ impl Plan {
         }
     }
 
+    /// Lets no group grow.
+    pub(crate) fn close(&mut self) {
+        for at in 0..self.groups.len() {
+            if let Some(group) = self.groups.get_mut(at) {
+                group.ceiling = Some(0);
+            }
+            self.update_room(at);
+        }
+    }
+
     /// Lets a group neither grow nor give up what is idle in this decision.
     pub fn freeze(&mut self, name: &WorkerGroupName, code: &'static str, detail: &str) {
         let replicas = self.replicas_to(name);

@@ -67,7 +67,7 @@ impl Plan {
                 let live = live.remove(&group.name).unwrap_or_default();
                 let followed = ctx.history.followed(group);
                 let replicas = followed.min(ctx.history.without_surge(group));
-                GroupCensus::with_replicas(group, replicas, live)
+                GroupCensus::of(group, replicas, live)
             })
             .collect();
         let others: Vec<_> = live.into_values().flatten().collect();
