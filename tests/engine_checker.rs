@@ -114,16 +114,57 @@ fn i7_nothing_goes_that_serves() {
     ];
     for (class, cluster) in asked {
         let mut decision = removal.clone();
-        decision.unserved.push(Unserved {
-            what: class.to_owned(),
-            class: class.to_owned(),
-            position: 0,
-            count: 1,
-            code: "work_budget".to_owned(),
-            detail: String::new(),
-        });
+        decision.unserved.push(not_served(class));
         let ids = ids(&cluster, &Engine::default(), &decision);
         assert_eq!(ids, ["I7"], "{class}");
+    }
+}
+
+/// A node for one task makes nothing good that another task loses.
+#[test]
+fn i7_what_is_launched_hides_no_loss() {
+    let gpu = || group("gpu", "GPU=1");
+    let idle = || {
+        let cluster = cpu4().group(gpu()).idle("cpu4", "w1", 1);
+        let pack = PlacementStrategy::Pack;
+        cluster
+            .idle("gpu", "w2", 120)
+            .gang("a", pack, &[("CPU=4", 1)])
+            .demand("CPU=4", 1)
+    };
+    let mut decision = right(&idle());
+    assert_eq!(decision.groups[0].replicas_to, 2, "{decision:#?}");
+    assert_eq!(decision.groups[1].remove.len(), 1, "{decision:#?}");
+    let cluster = idle().demand("GPU=1", 1);
+    let mut unserved = not_served("tasks");
+    unserved.position = 1;
+    decision.unserved.push(unserved);
+    assert_eq!(ids(&cluster, &Engine::default(), &decision), ["I7"]);
+}
+
+/// A placement group that has its last node only now takes the place that a task could have had before.
+#[test]
+fn i7_nothing_is_lost_by_what_is_launched() {
+    let mut cpu4 = group("cpu4", "CPU=4");
+    cpu4.bounds.max = 2;
+    let cluster = Cluster::default().group(cpu4).group(group("cpu2", "CPU=2"));
+    let cluster = cluster.idle("cpu4", "w1", 1).idle("cpu2", "w2", 120);
+    let pack = PlacementStrategy::Pack;
+    let cluster = cluster.gang("a", pack, &[("CPU=4", 2)]).demand("CPU=4", 1);
+    let decision = right(&cluster);
+    assert_eq!(decision.groups[0].replicas_to, 2, "{decision:#?}");
+    assert_eq!(decision.groups[1].remove.len(), 1, "{decision:#?}");
+    assert_eq!(decision.unserved.len(), 1, "{decision:#?}");
+}
+
+fn not_served(class: &str) -> Unserved {
+    Unserved {
+        what: class.to_owned(),
+        class: class.to_owned(),
+        position: 0,
+        count: 1,
+        code: "work_budget".to_owned(),
+        detail: String::new(),
     }
 }
 
@@ -201,6 +242,7 @@ fn odd(build: fn(&Value) -> Result<Box<dyn Policy>, String>) -> Engine {
 fn i4_i5_and_i9_are_broken_by_policies_that_go_on_that_vary_and_that_look_at_the_order() {
     let cluster = cpu4().idle("cpu4", "w1", 1).idle("cpu4", "w2", 1);
     let mut cluster = cluster;
+    cluster.group_mut("cpu4").bounds.max = 1_000;
     cluster
         .snapshot
         .nodes

@@ -13,8 +13,9 @@ use crate::policy::PolicyContext;
 
 use super::{Engine, Round, apply};
 
-/// Rounds after the first one; no generated cluster has needed more than three.
-const ROUNDS_MAX: usize = 6;
+/// Rounds after the first one; no generated cluster has needed more than three, made-up replies with requests in the
+/// billions up to sixteen. What more there is the next pass does.
+const ROUNDS_MAX: usize = 32;
 
 pub(super) fn settle(
     engine: &Engine,

@@ -78,6 +78,17 @@ pub(super) fn report(snapshot: &ClusterSnapshot, plan: &mut Plan, missing: Missi
         });
         return false;
     }
+    if plan.is_closed {
+        plan.unserved(Unserved {
+            what: String::new(),
+            class: missing.class.to_owned(),
+            position: missing.position,
+            count: missing.count,
+            code: String::new(),
+            detail: String::new(),
+        });
+        return false;
+    }
     let fit = plan.pool_mut().explain(missing.request, &missing.launched);
     let is_infeasible = fit.code == "infeasible" && snapshot.skipped.is_empty();
     let code = if fit.code == "infeasible" && !is_infeasible {

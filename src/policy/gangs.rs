@@ -193,7 +193,12 @@ fn refuse(
         .unplaced
         .first()
         .and_then(|(at, _)| bundles.get(*at));
-    let Some(bundle) = never(plan, bundles).or(unplaced) else {
+    let never = if plan.is_closed {
+        None
+    } else {
+        never(plan, bundles)
+    };
+    let Some(bundle) = never.or(unplaced) else {
         return;
     };
     let missing = Missing {

@@ -29,8 +29,10 @@ impl Plan {
         }
     }
 
-    /// Lets no group grow.
+    /// Lets nothing come or go: only what is there and on its way serves, and nobody asks why the rest is not served.
     pub(crate) fn close(&mut self) {
+        self.is_closed = true;
+        self.may_remove = false;
         for at in 0..self.groups.len() {
             if let Some(group) = self.groups.get_mut(at) {
                 group.ceiling = Some(0);

@@ -36,6 +36,8 @@ pub struct Plan {
     pub(super) pool: Pool,
     claims: Vec<Claim>,
     pub(super) may_remove: bool,
+    /// Whether nothing comes or goes.
+    pub(super) is_closed: bool,
     /// Whether the launches of this draft are those of one placement without a tie.
     is_plain: bool,
     /// Whether two replies of the GCS have to agree before an idle replica goes.
@@ -100,6 +102,7 @@ impl Plan {
             pool,
             claims: Vec::new(),
             may_remove: true,
+            is_closed: false,
             is_plain: true,
             confirms: false,
             course: Course::default(),

@@ -5,11 +5,12 @@
 
 use serde_json::Value;
 
-use crate::engine::{Engine, apply};
-use crate::model::{ClusterSnapshot, Input, ScaleDecision};
+use crate::engine::Engine;
+use crate::model::{ClusterSnapshot, ScaleDecision};
 use crate::policy::PolicyContext;
 
 use super::Violation;
+use super::served::applied;
 
 /// Says which second decision is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,14 +81,7 @@ fn is_changed_again(
     decision: &ScaleDecision,
     steps: u64,
 ) -> Option<String> {
-    let snapshot = apply(ctx.snapshot, decision);
-    let mut history = ctx.history.clone();
-    history.absorb(&Input::Decided(decision), ctx.now);
-    for group in &decision.groups {
-        let (from, to) = (group.replicas_from, group.replicas_to);
-        let group = &group.name;
-        history.absorb(&Input::Scaled { group, from, to }, ctx.now);
-    }
+    let (snapshot, history) = applied(ctx, decision);
     let second = engine.decide_within(&snapshot, &history, ctx.now, steps);
     let changed = second.groups.iter().find(|group| group.is_change())?;
     (!second.is_cut).then(|| {

@@ -1,111 +1,176 @@
-//! I7: what was served before a removal is served after it.
+//! I7: what is served without a removal is served with it.
 //!
-//! All that is asked for is placed twice, on the nodes before the decision and on those after it, by the policies that
-//! ask for nodes, in their order: what comes first, and in which order nodes are filled, decides what fits. Nothing is
-//! launched, and no better plan is looked for.
+//! All that is asked for is placed twice: on the nodes as they are when the decision has been applied, and on those
+//! and what it removes because nobody needs it. The engine's own policies place it, in their order: what comes first, and
+//! in which order nodes are filled, decides what fits. Nothing is launched or removed meanwhile.
 //!
 //! # Cost
 //!
-//! That of two decisions at most.
+//! That of one decision where all is served, and of two elsewhere; neither may take more than twice the steps that the
+//! decision took.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::{Engine, apply};
-use crate::model::{ClusterSnapshot, Input, PODS_REFUSED, RemovalCause, ScaleDecision};
-use crate::placement::{Choice, Corrections};
+use crate::model::{
+    ClusterSnapshot, GroupDecision, History, Input, PodName, RemovalCause, ScaleDecision,
+    WorkerGroupName,
+};
+use crate::placement::Corrections;
 use crate::policy::{Plan, PolicyContext, Stage};
 
 /// Placement steps that looking for what is served may always take; about a tenth of a second.
 const STEPS_MIN: u64 = 100_000;
 
-/// Returns what a decision leaves unserved that was served before it.
+/// Returns what a decision leaves unserved that would be served if nothing went for want of need.
 pub(super) fn lost(
     engine: &Engine,
     ctx: PolicyContext<'_>,
     decision: &ScaleDecision,
 ) -> Vec<String> {
-    if !is_for_want(decision) || !is_asked(ctx.snapshot) {
+    let unneeded = unneeded(decision);
+    if unneeded.is_empty() || !is_asked(ctx.snapshot) {
         return Vec::new();
     }
-    let snapshot = apply(ctx.snapshot, decision);
-    let mut history = ctx.history.clone();
-    history.absorb(&Input::Decided(decision), ctx.now);
-    for group in &decision.groups {
-        let (from, to) = (group.replicas_from, group.replicas_to);
-        let group = &group.name;
-        history.absorb(&Input::Scaled { group, from, to }, ctx.now);
-    }
-    let applied = PolicyContext {
+    let steps = decision.steps.saturating_mul(2).max(STEPS_MIN);
+    let now = ctx.now;
+    let (mut snapshot, mut history) = applied(ctx, decision);
+    let gone = PolicyContext {
         snapshot: &snapshot,
         history: &history,
-        now: ctx.now,
+        now,
     };
-    let choice = choice(engine, ctx);
-    let steps = decision.steps.saturating_mul(2).max(STEPS_MIN);
-    let both = [ctx, applied].map(|ctx| unserved((engine, &choice), ctx, steps));
-    let [Some(before), Some(after)] = both else {
+    let Some(gone) = unserved(engine, gone, steps).filter(|gone| !gone.is_empty()) else {
         return Vec::new();
     };
-    let mut lost = Vec::new();
-    for (class, after) in after {
-        let before = before.get(&class).copied().unwrap_or(0);
-        if after > before {
-            lost.push(format!(
-                "{after} unserved after the removal, {before} before ({class})"
-            ));
-        }
+    keep(&mut snapshot, &mut history, (ctx.snapshot, decision));
+    for (group, replicas) in unneeded {
+        count_again((&mut snapshot, &mut history), group, replicas);
     }
-    lost
+    let kept = PolicyContext {
+        snapshot: &snapshot,
+        history: &history,
+        now,
+    };
+    let Some(kept) = unserved(engine, kept, steps) else {
+        return Vec::new();
+    };
+    let before = |class: &String| kept.get(class).copied().unwrap_or(0);
+    let lost = gone.iter().filter(|(class, after)| **after > before(class));
+    lost.map(|(class, after)| {
+        let before = before(class);
+        format!("{after} unserved after the removal, {before} without it ({class})")
+    })
+    .collect()
 }
 
-/// Returns whether something goes because nobody needs it, and nothing because it has to.
-fn is_for_want(decision: &ScaleDecision) -> bool {
-    let removals = || decision.groups.iter().flat_map(|group| &group.remove);
+const fn is_unneeded(cause: RemovalCause) -> bool {
+    matches!(cause, RemovalCause::Idle | RemovalCause::Withdrawn)
+}
+
+/// Returns how many replicas go because nobody needs them, those without a pod among them.
+fn unneeded(decision: &ScaleDecision) -> BTreeMap<&WorkerGroupName, u32> {
+    let count = |group: &GroupDecision| {
+        let removals = |is: fn(RemovalCause) -> bool| {
+            let removals = group.remove.iter().filter(|removal| is(removal.cause));
+            u32::try_from(removals.count()).unwrap_or(u32::MAX)
+        };
+        let withdrawn = removals(|cause| cause == RemovalCause::Withdrawn);
+        let reasons = group.reasons.iter();
+        let called_off = reasons
+            .filter(|reason| reason.code == "pending_idle")
+            .map(|reason| reason.from.saturating_sub(reason.to))
+            .fold(0, u32::saturating_add);
+        removals(is_unneeded).saturating_add(called_off.saturating_sub(withdrawn))
+    };
     let groups = decision.groups.iter();
-    let reasons: BTreeSet<&str> = groups
-        .flat_map(|group| &group.reasons)
-        .map(|reason| reason.code.as_str())
-        .collect();
-    let is_unneeded = |cause| matches!(cause, RemovalCause::Idle | RemovalCause::Withdrawn);
-    let has_unneeded = removals().any(|removal| is_unneeded(removal.cause));
-    // What does not come up was counted as serving, and serves nothing.
-    let is_order = removals().any(|removal| {
-        matches!(
-            removal.cause,
-            RemovalCause::AboveMax | RemovalCause::Ordered | RemovalCause::Stuck
-        )
-    });
-    let is_lowered = reasons.contains("maximum") || reasons.contains(PODS_REFUSED);
-    (has_unneeded || reasons.contains("pending_idle")) && !is_order && !is_lowered
+    groups
+        .map(|group| (&group.name, count(group)))
+        .filter(|(_, replicas)| *replicas > 0)
+        .collect()
 }
 
 fn is_asked(snapshot: &ClusterSnapshot) -> bool {
     !snapshot.demands.is_empty() || !snapshot.gangs.is_empty() || snapshot.constraint.is_some()
 }
 
-/// Returns how the policies of an engine have nodes compared, which does not depend on the nodes.
-fn choice(engine: &Engine, ctx: PolicyContext<'_>) -> Choice {
-    let snapshot = ClusterSnapshot {
-        groups: ctx.snapshot.groups.clone(),
-        ..ClusterSnapshot::default()
+/// Returns what is seen and remembered once a decision has been written.
+pub(super) fn applied(
+    ctx: PolicyContext<'_>,
+    decision: &ScaleDecision,
+) -> (ClusterSnapshot, History) {
+    let mut history = ctx.history.clone();
+    history.absorb(&Input::Decided(decision), ctx.now);
+    for change in &decision.groups {
+        let (from, to) = (change.replicas_from, change.replicas_to);
+        let group = &change.name;
+        history.absorb(&Input::Scaled { group, from, to }, ctx.now);
+        if change.is_change() {
+            let (replicas, surge) = (to, change.surge());
+            let surged = Input::Surged {
+                group,
+                replicas,
+                surge,
+            };
+            history.absorb(&surged, ctx.now);
+        }
+    }
+    (apply(ctx.snapshot, decision), history)
+}
+
+/// Has the nodes stay that go because nobody needs them.
+fn keep(
+    snapshot: &mut ClusterSnapshot,
+    history: &mut History,
+    (observed, decision): (&ClusterSnapshot, &ScaleDecision),
+) {
+    let removals = decision.groups.iter().flat_map(|group| &group.remove);
+    let unneeded = removals.filter(|removal| is_unneeded(removal.cause));
+    let pods: BTreeSet<&PodName> = unneeded.flat_map(|removal| &removal.pods).collect();
+    for (node, observed) in snapshot.nodes.iter_mut().zip(&observed.nodes) {
+        if pods.contains(&node.name) {
+            node.clone_from(observed);
+        }
+    }
+    for (group, observed) in snapshot.groups.iter_mut().zip(&observed.groups) {
+        let listed = &observed.workers_to_delete;
+        group
+            .workers_to_delete
+            .retain(|pod| listed.contains(pod) || !pods.contains(pod));
+    }
+    history.named_seen.retain(|pod| !pods.contains(pod));
+}
+
+/// Counts so many replicas more as asked for.
+fn count_again(
+    (snapshot, history): (&mut ClusterSnapshot, &mut History),
+    name: &WorkerGroupName,
+    more: u32,
+) {
+    let Some(group) = snapshot.groups.iter_mut().find(|group| group.name == *name) else {
+        return;
     };
-    let ctx = PolicyContext {
-        snapshot: &snapshot,
-        ..ctx
-    };
-    let mut plan = Plan::new(ctx, Corrections::default());
-    let links = engine.chain.iter().filter(|it| it.stage == Stage::Settle);
-    links.for_each(|link| link.policy.apply(ctx, &mut plan));
-    plan.pool_mut().choice_mut().clone()
+    let replicas = group.replicas;
+    group.replicas = replicas.saturating_add(more);
+    // What is launched may have taken their room.
+    group.bounds.max = group.bounds.max.saturating_add(more);
+    // Both are of the number that they were written with.
+    if let Some(followed) = history.followed.get_mut(name)
+        && followed.at == replicas
+    {
+        followed.at = group.replicas;
+        followed.to = followed.to.saturating_add(more);
+    }
+    if let Some((at, _)) = history.surges.get_mut(name)
+        && *at == replicas
+    {
+        *at = group.replicas;
+    }
 }
 
 /// Returns by class how much finds no place on the nodes that are there or on their way; `None` when that takes too
 /// long to say.
-fn unserved(
-    (engine, choice): (&Engine, &Choice),
-    ctx: PolicyContext<'_>,
-    steps: u64,
-) -> Option<BTreeMap<String, u64>> {
+fn unserved(engine: &Engine, ctx: PolicyContext<'_>, steps: u64) -> Option<BTreeMap<String, u64>> {
     // Each request once, the hardest first: what a better plan makes possible is no yardstick.
     let corrections = Corrections {
         rearranged: false,
@@ -114,8 +179,8 @@ fn unserved(
     let mut plan = Plan::starting_from(ctx, (corrections, false), None);
     plan.close();
     plan.pool_mut().set_budget(steps);
-    plan.pool_mut().choice_mut().clone_from(choice);
-    let links = engine.chain.iter().filter(|it| it.stage == Stage::Propose);
+    let links = engine.chain.iter();
+    let links = links.filter(|it| matches!(it.stage, Stage::Settle | Stage::Propose));
     links.for_each(|link| link.policy.apply(ctx, &mut plan));
     (!plan.is_cut()).then(|| plan.unserved_by_class())
 }

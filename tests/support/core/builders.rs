@@ -8,6 +8,7 @@ use rayscaler::model::{
     ResourceDemand, ResourceMap, ResourceName, ResourceRequest, ScaleDecision, Timestamp,
     WorkerGroup, WorkerGroupName,
 };
+use rayscaler::policy::PolicyContext;
 
 /// The moment at which tests begin.
 pub const NOW: Timestamp = Timestamp::from_ms(1_700_000_000_000);
@@ -222,7 +223,12 @@ impl Cluster {
         snapshot.sort();
         let history = seen_before(engine, &snapshot, (&self.history, self.now));
         let decision = engine.decide(&snapshot, &history, self.now);
-        let broken = invariants::check(&snapshot, &history, &decision);
+        let ctx = PolicyContext {
+            snapshot: &snapshot,
+            history: &history,
+            now: self.now,
+        };
+        let broken = invariants::check_of(engine, ctx, &decision);
         assert_eq!(broken, [], "{decision:#?}");
         let again = engine.decide(&apply(&snapshot, &decision), &history, self.now);
         assert!(!again.is_change(), "I4: {decision:#?}\nthen {again:#?}");
