@@ -118,6 +118,19 @@ async fn back_off_grows_to_five_seconds_and_starts_anew_after_a_success() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_only_a_person_can_change_is_tried_every_half_minute() {
+    let world = World::start((0..12).map(|_| refused(403)).collect());
+    world.tell(seen(waiting(3)));
+    world.until(200_000).await;
+    let acts = world.times_of("act 3");
+    let pauses: Vec<u64> = acts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let expected = [
+        5_000, 5_000, 5_000, 5_000, 5_000, 6_400, 12_800, 25_600, 30_000, 30_000, 30_000, 30_000,
+    ];
+    assert_eq!(pauses, expected);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failure_that_somebody_else_settled_is_forgotten() {
     let world = World::start(vec![refused(500), refused(422)]);
     world.tell(seen(waiting(3)));

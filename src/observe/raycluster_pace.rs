@@ -11,9 +11,9 @@ const PAUSE_FIRST_MS: u64 = 250;
 /// The longest pause where the server answers, and has us begin again and again.
 const PAUSE_MAX_MS: u64 = 10_000;
 
-/// The longest pause where it does not, unless it asks for a longer one: ten seconds after it is back, capacity is to
-/// be right.
-const AWAY_MAX: Duration = Duration::from_secs(5);
+/// The longest pause where it refuses, unless it asks for a longer one: ten seconds after it is back, capacity is to be
+/// right.
+const AWAY_MAX_MS: u64 = 5_000;
 
 /// The longest pause that a server may ask for; a longer one is a broken proxy's, and nobody would be in
 /// step with anything meanwhile.
@@ -106,11 +106,21 @@ pub(super) fn pause_after(failures: u32, seed: u64) -> Duration {
     Duration::from_millis(half + spread)
 }
 
-/// Returns the pause after the n-th call in a row that failed: the same, but shorter, or as long as the server has
+/// Returns the pause after the n-th call in a row that failed: the same, but never long, or as long as the server has
 /// asked for.
 pub(super) fn pause_asked(failures: u32, seed: u64, asked_for: Option<Duration>) -> Duration {
     let asked_for = asked_for.unwrap_or_default().min(ASKED_MAX);
-    pause_after(failures, seed).min(AWAY_MAX).max(asked_for)
+    pause_away(failures, seed).max(asked_for)
+}
+
+fn pause_away(failures: u32, seed: u64) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    if PAUSE_FIRST_MS << doublings < AWAY_MAX_MS {
+        return pause_after(failures, seed);
+    }
+    let part = AWAY_MAX_MS / 5;
+    let spread = mix(seed.wrapping_add(u64::from(failures))) % (part + 1);
+    Duration::from_millis(AWAY_MAX_MS - part + spread)
 }
 
 /// Scrambles a number: the finaliser of SplitMix64.
@@ -187,5 +197,12 @@ mod tests {
                 .all(|pause| (4000..=8000).contains(&pause.as_millis()))
         );
         assert!(pause_after(u32::MAX, u64::MAX) <= Duration::from_secs(10));
+        let away: std::collections::BTreeSet<Duration> =
+            (0..50).map(|seed| pause_asked(9, seed, None)).collect();
+        assert!(away.len() > 40, "{}", away.len());
+        assert!(
+            away.iter()
+                .all(|pause| (4000..=5000).contains(&pause.as_millis()))
+        );
     }
 }

@@ -182,12 +182,15 @@ pub struct Controller<O, A, R> {
     audit: Audit,
 }
 
-/// After a failed patch: soon, because demand waits; never much later, because the API server may be back any
-/// time, and ten seconds after that capacity is to be right.
+/// After a failed patch: soon, because demand waits; at most half a minute.
 const RETRY: Backoff = Backoff {
     first_ms: 200,
-    max_ms: 5_000,
+    max_ms: 30_000,
 };
+
+/// At most, where the API server was away or overloaded: it may be back any time, and ten seconds after that capacity
+/// is to be right. Units: milliseconds.
+const AWAY_MAX_MS: u64 = 5_000;
 
 /// How long a patch that cannot succeed as things are is not tried again. Units: milliseconds.
 const HOLD_MS: u64 = 5_000;
@@ -454,7 +457,8 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             NextStep::ObserveAgain if self.failures == 1 => 0,
             NextStep::ObserveAgain => backoff_ms,
             NextStep::Wait(pause) => {
-                backoff_ms.max(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX))
+                let asked_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                backoff_ms.min(AWAY_MAX_MS).max(asked_ms)
             }
             // Rights and limits change by hand, not by asking again soon.
             NextStep::Hold => backoff_ms.max(HOLD_MS),
