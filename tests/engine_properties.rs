@@ -7,7 +7,7 @@ mod support;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any};
 use proptest::test_runner::Config;
 use proptest::{prop_assert, prop_assert_eq, proptest};
-use rayscaler::engine::invariants::Again;
+use rayscaler::engine::invariants::{Again, Violation};
 use rayscaler::engine::{ChainEntry, Engine, Profile, apply, invariants};
 use rayscaler::model::{
     GangWait, History, Input, Quantity, ResourceMap, ScaleDecision, ScaleEvent,
@@ -199,14 +199,24 @@ impl Pace {
     }
 }
 
+/// Returns the rules that a decision of an engine breaks.
+fn broken(engine: &Engine, cluster: &Cluster, decision: &ScaleDecision) -> Vec<Violation> {
+    let ctx = PolicyContext {
+        snapshot: &cluster.snapshot,
+        history: &cluster.history,
+        now: cluster.now,
+    };
+    invariants::check_of(engine, ctx, decision)
+}
+
 proptest! {
     #![proptest_config(config())]
 
     #[test]
     fn invariants_hold(cluster in clusters()) {
-        let decision = Engine::default().decide(&cluster.snapshot, &cluster.history, cluster.now);
-        let broken = invariants::check(&cluster.snapshot, &cluster.history, &decision);
-        prop_assert_eq!(broken, []);
+        let engine = Engine::default();
+        let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
+        prop_assert_eq!(broken(&engine, &cluster, &decision), []);
         if let Some(at) = decision.next_check_at {
             prop_assert!(at > cluster.now);
         }
@@ -267,7 +277,7 @@ proptest! {
     fn a_cut_decision_keeps_all_but_i4(cluster in clusters(), steps in 0..12_u64) {
         let engine = Engine::default();
         let decision = engine.decide_within(&cluster.snapshot, &cluster.history, cluster.now, steps);
-        prop_assert_eq!(invariants::check(&cluster.snapshot, &cluster.history, &decision), []);
+        prop_assert_eq!(broken(&engine, &cluster, &decision), []);
         let is_marked = decision.holds.iter().any(|hold| hold.code == "work_budget");
         prop_assert_eq!(is_marked, decision.is_cut);
         let whole = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
@@ -283,7 +293,7 @@ proptest! {
         let chain = Profile::Best.chain();
         let engine = Engine::new(&chain, &Registry::default()).unwrap().with_profile(Profile::Best);
         let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
-        prop_assert_eq!(invariants::check(&cluster.snapshot, &cluster.history, &decision), []);
+        prop_assert_eq!(broken(&engine, &cluster, &decision), []);
         let after = apply(&cluster.snapshot, &decision);
         let again = engine.decide(&after, &cluster.history, cluster.now);
         prop_assert!(!again.is_change(), "first {:#?}\nthen {:#?}", decision.groups, again.groups);
@@ -322,7 +332,7 @@ proptest! {
         entry.settings = json!({"nodes_max": nodes_max, "resources_max": {"CPU": 64}});
         let engine = Engine::new(&chain, &Registry::default()).unwrap();
         let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
-        prop_assert_eq!(invariants::check(&cluster.snapshot, &cluster.history, &decision), []);
+        prop_assert_eq!(broken(&engine, &cluster, &decision), []);
         let mut resources_max = ResourceMap::new();
         resources_max.set("CPU".into(), Quantity::from_whole(64));
         let caps = Caps { nodes_max: Some(nodes_max), resources_max };
@@ -338,7 +348,7 @@ proptest! {
         let chain: Vec<ChainEntry> = kept.map(|(entry, _)| ChainEntry::of(entry.name)).collect();
         let engine = Engine::new(&chain, &Registry::default()).unwrap();
         let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
-        prop_assert_eq!(invariants::check(&cluster.snapshot, &cluster.history, &decision), []);
+        prop_assert_eq!(broken(&engine, &cluster, &decision), []);
     }
 
     /// Limits on the pace of groups, and pods that do not come up, break no rule either.

@@ -52,14 +52,9 @@ pub(super) struct Missing<'a> {
 }
 
 impl Plan {
-    /// Returns how much was reported as not served, by class.
-    pub(crate) fn unserved_by_class(&self) -> BTreeMap<String, u64> {
-        let mut counts = BTreeMap::new();
-        for unserved in &self.decision.unserved {
-            let sum: &mut u64 = counts.entry(unserved.class.clone()).or_default();
-            *sum = sum.saturating_add(unserved.count);
-        }
-        counts
+    /// Returns what was reported as not served.
+    pub(crate) fn not_served(&self) -> &[Unserved] {
+        &self.decision.unserved
     }
 }
 

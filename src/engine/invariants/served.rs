@@ -4,20 +4,26 @@
 //! and what it removes because nobody needs it. The engine's own policies place it, in their order: what comes first, and
 //! in which order nodes are filled, decides what fits. Nothing is launched or removed meanwhile.
 //!
+//! Where a maximum or a cap does not allow both what goes and what is launched, one is there in place of the other: then
+//! all that is asked for is served no worse than before the decision, what is placed first before the rest.
+//!
 //! # Cost
 //!
 //! That of one decision where all is served, and of two elsewhere; neither may take more than twice the steps that the
 //! decision took.
 
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::{Engine, apply};
 use crate::model::{
-    ClusterSnapshot, GroupDecision, History, Input, PodName, RemovalCause, ScaleDecision,
-    WorkerGroupName,
+    ClusterSnapshot, GroupDecision, History, Input, PODS_REFUSED, PodName, RemovalCause,
+    ScaleDecision, WorkerGroupName,
 };
 use crate::placement::Corrections;
 use crate::policy::{Plan, PolicyContext, Stage};
+
+use super::caps::check_caps;
 
 /// Placement steps that looking for what is served may always take; about a tenth of a second.
 const STEPS_MIN: u64 = 100_000;
@@ -40,9 +46,18 @@ pub(super) fn lost(
         history: &history,
         now,
     };
-    let Some(gone) = unserved(engine, gone, steps).filter(|gone| !gone.is_empty()) else {
+    let Some(gone) = unserved(engine, gone, steps).filter(|gone| !gone.counts.is_empty()) else {
         return Vec::new();
     };
+    if !may_stay(engine, ctx, decision, &unneeded) {
+        if has_to_go(decision) {
+            return Vec::new();
+        }
+        // What went has made room for what is launched. Then things are no worse than if nothing were done.
+        let now = unserved(engine, ctx, steps);
+        let worse = now.and_then(|now| worse(ctx.snapshot, &gone, &now));
+        return worse.into_iter().collect();
+    }
     keep(&mut snapshot, &mut history, (ctx.snapshot, decision));
     for (group, replicas) in unneeded {
         count_again((&mut snapshot, &mut history), group, replicas);
@@ -55,17 +70,101 @@ pub(super) fn lost(
     let Some(kept) = unserved(engine, kept, steps) else {
         return Vec::new();
     };
-    let before = |class: &String| kept.get(class).copied().unwrap_or(0);
-    let lost = gone.iter().filter(|(class, after)| **after > before(class));
-    lost.map(|(class, after)| {
-        let before = before(class);
-        format!("{after} unserved after the removal, {before} without it ({class})")
-    })
-    .collect()
+    let classes = gone.counts.keys();
+    let lost = classes.filter(|class| gone.count(class) > kept.count(class));
+    lost.map(|class| told(class, &gone, &kept)).collect()
+}
+
+/// Says what finds no place.
+#[derive(Debug, Default)]
+struct Unserved {
+    /// How much of it, by class.
+    counts: BTreeMap<String, u64>,
+    /// Positions of placement groups.
+    gangs: BTreeSet<usize>,
+}
+
+impl Unserved {
+    fn of(plan: &Plan) -> Self {
+        let mut all = Self::default();
+        for unserved in plan.not_served() {
+            let sum = all.counts.entry(unserved.class.clone()).or_default();
+            *sum = sum.saturating_add(unserved.count);
+            if unserved.class == "placement_group" {
+                all.gangs.insert(unserved.position);
+            }
+        }
+        all
+    }
+
+    fn count(&self, class: &str) -> u64 {
+        self.counts.get(class).copied().unwrap_or(0)
+    }
+}
+
+fn told(class: &str, after: &Unserved, before: &Unserved) -> String {
+    let (after, before) = (after.count(class), before.count(class));
+    format!("{after} unserved after the removal, {before} without it ({class})")
+}
+
+/// Returns what is served worse: where the first thing that differs, in the order in which all is placed, is unserved.
+fn worse(snapshot: &ClusterSnapshot, after: &Unserved, before: &Unserved) -> Option<String> {
+    let is_more = |class: &str| match after.count(class).cmp(&before.count(class)) {
+        Ordering::Equal => None,
+        other => Some((other.is_gt(), class.to_owned())),
+    };
+    let gangs = || {
+        let mut differing: Vec<usize> = after
+            .gangs
+            .symmetric_difference(&before.gangs)
+            .copied()
+            .collect();
+        // The largest first.
+        differing.sort_by_key(|at| {
+            snapshot.gangs.get(*at).map(|gang| {
+                let size = Reverse((gang.constraint_count, gang.bundle_count));
+                (size, &gang.details, &gang.bundles)
+            })
+        });
+        let first = differing.first()?;
+        Some((after.gangs.contains(first), "placement_group".to_owned()))
+    };
+    let (is_worse, class) = is_more("request_resources")
+        .or_else(gangs)
+        .or_else(|| is_more("tasks"))?;
+    is_worse.then(|| told(&class, after, before))
+}
+
+/// Returns whether all that goes for want of need could stay beside what is launched.
+fn may_stay(
+    engine: &Engine,
+    ctx: PolicyContext<'_>,
+    decision: &ScaleDecision,
+    unneeded: &BTreeMap<&WorkerGroupName, u32>,
+) -> bool {
+    let mut kept = decision.clone();
+    for group in &mut kept.groups {
+        let more = unneeded.get(&group.name).copied().unwrap_or(0);
+        group.replicas_to = group.replicas_to.saturating_add(more);
+        group.remove.retain(|removal| !is_unneeded(removal.cause));
+    }
+    let pairs = kept.groups.iter().zip(&ctx.snapshot.groups);
+    let mut shrunk = pairs.filter(|(group, _)| unneeded.contains_key(&group.name));
+    let caps = engine.chain.iter().find_map(|link| link.policy.caps());
+    shrunk.all(|(group, spec)| group.replicas_to <= spec.bounds.max)
+        && caps.is_none_or(|caps| check_caps(ctx.snapshot, ctx.history, &kept, &caps).is_empty())
 }
 
 const fn is_unneeded(cause: RemovalCause) -> bool {
     matches!(cause, RemovalCause::Idle | RemovalCause::Withdrawn)
+}
+
+/// Returns whether something goes whoever needs it, or does not come that was counted on.
+fn has_to_go(decision: &ScaleDecision) -> bool {
+    let mut removals = decision.groups.iter().flat_map(|group| &group.remove);
+    let mut reasons = decision.groups.iter().flat_map(|group| &group.reasons);
+    removals.any(|removal| !is_unneeded(removal.cause))
+        || reasons.any(|reason| ["maximum", PODS_REFUSED].contains(&reason.code.as_str()))
 }
 
 /// Returns how many replicas go because nobody needs them, those without a pod among them.
@@ -152,8 +251,6 @@ fn count_again(
     };
     let replicas = group.replicas;
     group.replicas = replicas.saturating_add(more);
-    // What is launched may have taken their room.
-    group.bounds.max = group.bounds.max.saturating_add(more);
     // Both are of the number that they were written with.
     if let Some(followed) = history.followed.get_mut(name)
         && followed.at == replicas
@@ -170,7 +267,7 @@ fn count_again(
 
 /// Returns by class how much finds no place on the nodes that are there or on their way; `None` when that takes too
 /// long to say.
-fn unserved(engine: &Engine, ctx: PolicyContext<'_>, steps: u64) -> Option<BTreeMap<String, u64>> {
+fn unserved(engine: &Engine, ctx: PolicyContext<'_>, steps: u64) -> Option<Unserved> {
     // Each request once, the hardest first: what a better plan makes possible is no yardstick.
     let corrections = Corrections {
         rearranged: false,
@@ -182,5 +279,5 @@ fn unserved(engine: &Engine, ctx: PolicyContext<'_>, steps: u64) -> Option<BTree
     let links = engine.chain.iter();
     let links = links.filter(|it| matches!(it.stage, Stage::Settle | Stage::Propose));
     links.for_each(|link| link.policy.apply(ctx, &mut plan));
-    (!plan.is_cut()).then(|| plan.unserved_by_class())
+    (!plan.is_cut()).then(|| Unserved::of(&plan))
 }
