@@ -155,6 +155,20 @@ metrics! {
     LabelSetsDropped = Counter, "rayscaler_label_sets_dropped_total" ["metric"] "Samples dropped because a metric has too many label sets";
 }
 
+/// Label sets that stand at 0 from the start: of counters whose very first event has to be seen.
+///
+/// Prometheus sees no increase in a series that begins with 1, so an alert on the increase of such
+/// a counter would miss the one event that it is for.
+pub(super) const FROM_THE_START: &[(MetricId, &[&str])] = &[
+    (
+        MetricId::InvariantViolations,
+        &[
+            "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12",
+        ],
+    ),
+    (MetricId::ConfigReloads, &["ok", "refused"]),
+];
+
 /// Returns every metric.
 #[must_use]
 pub fn catalogue() -> Vec<MetricInfo> {

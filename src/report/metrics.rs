@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::catalogue::{MetricId, MetricInfo, MetricKind};
+use super::catalogue::{FROM_THE_START, MetricId, MetricInfo, MetricKind};
 use crate::model::Timestamp;
 
 /// The content type of [`Metrics::exposition`].
@@ -128,8 +128,8 @@ impl Default for Metrics {
 impl Metrics {
     /// Returns a registry with every metric of the catalogue.
     ///
-    /// Metrics without labels stand at 0 from the start: an absent counter and a counter at 0 look
-    /// the same in a graph and different in an alert.
+    /// Metrics without labels, and counters whose label values are known, stand at 0 from the start:
+    /// an absent counter and a counter at 0 look the same in a graph and different in an alert.
     #[must_use]
     pub fn new() -> Self {
         let mut registry = Registry::default();
@@ -146,6 +146,11 @@ impl Metrics {
             inner: Arc::new(inner),
         };
         metrics.create_unlabelled();
+        for (id, values) in FROM_THE_START {
+            for value in *values {
+                metrics.add(*id, &[value], 0);
+            }
+        }
         metrics
     }
 
@@ -390,6 +395,19 @@ mod tests {
     }
 
     #[test]
+    fn counters_whose_first_event_has_to_be_seen_begin_with_0() {
+        let text = Metrics::new().exposition(Timestamp::default());
+        for start in [
+            r#"rayscaler_config_reloads_total{result="ok"}"#,
+            r#"rayscaler_config_reloads_total{result="refused"}"#,
+            r#"rayscaler_invariant_violations_total{id="I1"}"#,
+            r#"rayscaler_invariant_violations_total{id="I12"}"#,
+        ] {
+            assert_eq!(line(&text, start), Some(format!("{start} 0")));
+        }
+    }
+
+    #[test]
     fn stale_label_sets_are_removed() {
         let metrics = Metrics::new();
         for name in ["a", "b"] {
@@ -405,15 +423,16 @@ mod tests {
     fn a_metric_has_a_bounded_number_of_label_sets() {
         let metrics = Metrics::new();
         for at in 0..LABEL_SETS_MAX + 10 {
-            metrics.add(MetricId::InvariantViolations, &[&at.to_string()], 1);
+            metrics.add(MetricId::ReportErrors, &[&at.to_string()], 1);
         }
         let text = metrics.exposition(Timestamp::default());
         let count = text
             .lines()
-            .filter(|line| line.starts_with("rayscaler_invariant_violations_total{"))
+            .filter(|line| line.starts_with("rayscaler_report_errors_total{"))
             .count();
         assert_eq!(count, LABEL_SETS_MAX);
-        let dropped = "rayscaler_label_sets_dropped_total{metric=\"rayscaler_invariant_violations_total\"} 10";
+        let dropped =
+            "rayscaler_label_sets_dropped_total{metric=\"rayscaler_report_errors_total\"} 10";
         assert!(line(&text, dropped).is_some());
     }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use rayscaler::model::Timestamp;
+use rayscaler::report::Metrics;
 use serde_json::Value;
 
 use crate::dashboard::{Queries, label_problems};
@@ -102,5 +104,25 @@ fn every_rule_asks_for_metrics_and_labels_that_there_are() {
             let problems = label_problems(words.as_str().unwrap());
             assert_eq!(problems, [""; 0], "{words}");
         }
+    }
+}
+
+#[test]
+fn what_an_alert_on_one_event_counts_is_there_before_it() {
+    let fresh = Metrics::new().exposition(Timestamp::default());
+    let rules = rules();
+    let counted: Vec<(&str, &str)> = rules
+        .iter()
+        .filter_map(|rule| {
+            let query = rule["expr"].as_str().unwrap().strip_suffix("[15m]) > 0")?;
+            let series = query.strip_prefix("increase(").unwrap();
+            Some(series.split_once('{').unwrap_or((series, "")))
+        })
+        .collect();
+    assert_eq!(counted.len(), 2, "{counted:?}");
+    for (name, labels) in counted {
+        let start = format!("{name}{{{labels}");
+        let mut lines = fresh.lines().filter(|line| line.starts_with(&start));
+        assert!(lines.any(|line| line.ends_with("} 0")), "{start}");
     }
 }

@@ -5,6 +5,8 @@
 mod inputs;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use rayscaler::model::{
@@ -123,6 +125,32 @@ fn names_end_as_their_kind_asks() {
             assert!(metric.name.ends_with("_seconds"), "{}", metric.name);
         }
     }
+}
+
+#[test]
+fn every_invariant_is_counted_from_0_so_that_its_first_violation_is_seen() {
+    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine");
+    let mut files = vec![engine.join("invariants.rs")];
+    let parts = fs::read_dir(engine.join("invariants")).unwrap();
+    files.extend(parts.map(|part| part.unwrap().path()));
+    let mut ids = BTreeSet::new();
+    for file in files {
+        let source = fs::read_to_string(file).unwrap();
+        let quoted = source.split('"').map(str::to_owned);
+        ids.extend(quoted.filter(|word| {
+            let number = word.strip_prefix('I').unwrap_or_default();
+            number.parse::<u32>().is_ok()
+        }));
+    }
+    assert!(ids.contains("I1"), "{ids:?}");
+    let text = Metrics::new().exposition(at(0));
+    let start = "rayscaler_invariant_violations_total{id=\"";
+    let counted: BTreeSet<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(start)?.strip_suffix("\"} 0"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(counted, ids);
 }
 
 /// Metrics of things that KubeRay never does: they stand at 0 and say so.
