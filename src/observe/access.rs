@@ -32,7 +32,7 @@ const RAYCLUSTERS: (&str, &str) = ("ray.io", "rayclusters");
 const EVENTS: (&str, &str) = ("events.k8s.io", "events");
 
 /// Every right that we make use of.
-pub const RIGHTS: [Right; 9] = [
+pub const RIGHTS: [Right; 8] = [
     default("list", PODS, "pods are not seen and nothing is scaled"),
     default("watch", PODS, "pods are not followed and nothing is scaled"),
     default(
@@ -53,7 +53,6 @@ pub const RIGHTS: [Right; 9] = [
     ),
     extra("create", EVENTS, "no Events are written on the RayCluster"),
     extra("patch", EVENTS, "Events that repeat are not counted up"),
-    extra("delete", PODS, "pods that hang are not removed by force"),
 ];
 
 const fn default(
@@ -227,7 +226,6 @@ mod tests {
             ("watch", "rayclusters"),
             ("create", "events"),
             ("patch", "events"),
-            ("delete", "pods"),
         ];
         assert_eq!(missing, expected);
     }
