@@ -112,6 +112,12 @@ fn a_command_line_that_is_not_accepted_ends_with_64() {
             "the command `ls` is not known",
         ),
         ("/bin/bash", &[], "no shell"),
+        #[cfg(feature = "sandbox")]
+        (
+            "rayscaler",
+            &["simulate", "--seeds", "0"],
+            "invalid value '0' for '--seeds <N>'",
+        ),
         (
             "rayscaler",
             &["health", "--address", "here"],

@@ -258,6 +258,10 @@ async fn a_demand_is_explained_group_by_group() {
         ),
         ("explain-case.txt", &["--demand", "{cpu: 1}"]),
         (
+            "explain-decorator.txt",
+            &["--demand", "{num_cpus: 1, num_gpus: 1}"],
+        ),
+        (
             "explain-label.txt",
             &["--demand", "{CPU: 8}", "--label", "zone=z2"],
         ),

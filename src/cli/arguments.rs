@@ -122,6 +122,7 @@ Examples:
   rayscaler check rayscaler.yaml
   rayscaler check --raycluster raycluster.yaml --kuberay-version 1.6
   kubectl get raycluster my-cluster -o yaml | rayscaler check --raycluster -
+  kubectl get raycluster --all-namespaces -o yaml | rayscaler check --raycluster -
   helm template . | rayscaler check --raycluster - --role role.yaml --json
 
 A file may hold several objects. RayClusters, and those inside of RayServices and RayJobs, are
@@ -160,7 +161,11 @@ const DECIDE_HELP: &str = "\
 Example:
   kubectl get raycluster my-cluster -o yaml > raycluster.yaml
   kubectl get pods -l ray.io/cluster=my-cluster -o yaml > pods.yaml
-  rayscaler decide --gcs-reply reply.b64 --raycluster raycluster.yaml --pods pods.yaml
+  kubectl exec POD -- python -c 'import sys; from ray._raylet import GcsClient as Gcs; \
+sys.stdout.buffer.write(Gcs(address=\"127.0.0.1:6379\").get_cluster_resource_state())' > reply.bin
+  rayscaler decide --gcs-reply reply.bin --raycluster raycluster.yaml --pods pods.yaml
+
+POD is the head pod; Ray's own client asks the GCS there, whose port may be another one.
 
 Exit codes: 0 decided, 1 a file cannot be read, 2 the config file is not accepted, 64 the command
 line is not accepted.";
@@ -222,9 +227,9 @@ Exit codes: 0 well, 1 not well or no answer, 64 the command line is not accepted
 #[derive(Debug, PartialEq, Eq, Args)]
 #[command(after_help = HEALTH_HELP)]
 pub struct HealthArguments {
-    /// Where rayscaler listens [default: 127.0.0.1 with the port of AUTOSCALER_METRIC_PORT, else 44217]
-    #[arg(long, value_name = "HOST:PORT")]
-    pub address: Option<SocketAddr>,
+    // A doc comment here would be the help of the sub-command.
+    #[command(flatten)]
+    pub target: Target,
     /// What to ask
     #[arg(long, value_name = "PATH", default_value = "/readyz")]
     pub path: String,
@@ -315,11 +320,10 @@ pub fn run_options(arguments: RunArguments, lookup: Lookup<'_>) -> Result<RunOpt
     })
 }
 
-/// Returns where a running rayscaler listens, as far as flag and environment tell.
-pub(super) fn admin_address(flag: Option<SocketAddr>, lookup: Lookup<'_>) -> SocketAddr {
+/// Returns where rayscaler listens in this pod, as far as the environment tells.
+pub(super) fn admin_address(lookup: Lookup<'_>) -> SocketAddr {
     let port = Environment::read(lookup).overrides.metrics_port;
-    let address = (Ipv4Addr::LOCALHOST, port.unwrap_or(METRICS_PORT));
-    flag.unwrap_or_else(|| SocketAddr::from(address))
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(METRICS_PORT)))
 }
 
 /// Returns the config file: the flag's, else that of `RAYSCALER_CONFIG`.
@@ -406,13 +410,29 @@ mod tests {
     #[test]
     fn health_asks_where_the_environment_puts_the_port() {
         let address = |flag: Option<&str>, port: Option<&str>| {
-            let lookup = |_: &str| port.map(str::to_owned);
-            let flag = flag.map(|flag| flag.parse().unwrap());
-            admin_address(flag, &lookup).to_string()
+            let mut arguments = vec!["health".to_owned()];
+            arguments.extend(flag.map(|flag| format!("--address={flag}")));
+            let notices = Vec::new();
+            let asked = match parse(&Invocation { arguments, notices }) {
+                Ok(Parsed::Command(Command::Health(asked))) => asked,
+                other => panic!("{other:?}"),
+            };
+            asked.target.base(&|_| port.map(str::to_owned))
         };
-        assert_eq!(address(None, None), "127.0.0.1:44217");
-        assert_eq!(address(None, Some("4000")), "127.0.0.1:4000");
-        assert_eq!(address(Some("10.0.0.1:1"), Some("4000")), "10.0.0.1:1");
+        for (flag, port, expected) in [
+            (None, None, "http://127.0.0.1:44217"),
+            (None, Some("4000"), "http://127.0.0.1:4000"),
+            (Some("10.0.0.1:1"), Some("4000"), "http://10.0.0.1:1"),
+            (Some("[::1]:44217"), None, "http://[::1]:44217"),
+            (Some("localhost:44217"), None, "http://localhost:44217"),
+            (
+                Some("http://localhost:44217/"),
+                None,
+                "http://localhost:44217",
+            ),
+        ] {
+            assert_eq!(address(flag, port), expected);
+        }
     }
 
     #[test]

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::arguments::{HealthArguments, admin_address};
+use super::arguments::HealthArguments;
 
 /// A probe's own limit is one second unless somebody raised it.
 const DEADLINE: Duration = Duration::from_millis(900);
 
 /// Asks, and fails unless the answer is a success.
 pub(super) fn run(arguments: &HealthArguments) -> anyhow::Result<()> {
-    let address = admin_address(arguments.address, &super::variable);
-    let url = format!("http://{address}{}", arguments.path);
+    let base = arguments.target.base(&super::variable);
+    let url = format!("{base}{}", arguments.path);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

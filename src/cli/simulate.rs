@@ -26,7 +26,7 @@ log of a soak grew.";
 #[command(after_help = EXAMPLES)]
 pub struct SimulateArguments {
     /// How many seeds
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: u64,
     /// The first seed
     #[arg(long, value_name = "S", default_value_t = 1)]

@@ -19,7 +19,7 @@ pub struct Target {
 impl Target {
     /// Returns the address as `http://host:port`.
     pub(in crate::cli) fn base(&self, lookup: Lookup<'_>) -> String {
-        let here = || format!("http://{}", admin_address(None, lookup));
+        let here = || format!("http://{}", admin_address(lookup));
         self.address.clone().unwrap_or_else(here)
     }
 }

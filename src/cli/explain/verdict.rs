@@ -84,15 +84,25 @@ fn lacking(has: &ResourceMap, request: &ResourceRequest) -> Vec<String> {
     let short = wanted.filter(|(_, amount)| *amount > Quantity::ZERO);
     let short = short.filter(|(name, amount)| has.get(name.as_str()) < *amount);
     let shown = short.map(|(name, amount)| {
-        let other_case = has
-            .iter()
-            .find(|(other, _)| other.as_str().eq_ignore_ascii_case(name.as_str()));
-        match other_case.filter(|(other, _)| *other != name) {
-            Some((other, _)) => format!("{name} {amount} > 0 (it is called {other})"),
-            None => format!("{name} {amount} > {}", has.get(name.as_str())),
+        let has_it = has.get(name.as_str());
+        match real_name(has, name.as_str()).filter(|_| has_it.is_zero()) {
+            Some(other) => format!("{name} {amount} > 0 (it is called {other})"),
+            None => format!("{name} {amount} > {has_it}"),
         }
     });
     shown.collect()
+}
+
+/// Returns the name under which a node has what was probably meant.
+fn real_name<'a>(has: &'a ResourceMap, name: &str) -> Option<&'a str> {
+    // What Ray's decorators call it is no resource's name.
+    let plain = match name.to_ascii_lowercase().as_str() {
+        "num_cpus" | "num-cpus" | "cpus" => "CPU".to_owned(),
+        "num_gpus" | "num-gpus" | "gpus" => "GPU".to_owned(),
+        other => other.to_owned(),
+    };
+    let mut names = has.iter().map(|(other, _)| other.as_str());
+    names.find(|other| *other != name && other.eq_ignore_ascii_case(&plain))
 }
 
 /// Returns the conditions of a selector that the labels do not meet.
