@@ -122,6 +122,32 @@ fn a_role_of_its_own_file_is_taken_into_account() {
     let expected = "error[missing_verb]: rules is without patch rayclusters; accepted: a rule";
     assert!(code == 2 && shown.contains(expected), "{shown}");
     assert!(shown.contains("without it nothing is scaled"), "{shown}");
+    assert!(
+        shown.contains("in addition to the one that KubeRay makes, give both"),
+        "{shown}"
+    );
+    let more = fs::read_to_string(data("../../deploy/rbac.yaml")).unwrap();
+    fs::write(&path, format!("{GOOD_ROLE}---\n{more}")).unwrap();
+    let (code, shown) = of_file("raycluster.yaml", &["--role", role]);
+    assert!(code == 0, "{shown}");
+}
+
+#[test]
+fn misspelt_keys_are_named_with_what_was_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("raycluster.yaml");
+    let good = fs::read_to_string(data("raycluster.yaml")).unwrap();
+    let wrong = good.replacen("maxReplicas:", "maxReplica:", 1);
+    assert_ne!(wrong, good);
+    fs::write(&path, wrong).unwrap();
+    let arguments = ["--raycluster", path.to_str().unwrap()];
+    let (_, shown) = said(&check(&arguments).output().unwrap());
+    let expected = "warning[misspelt_key]: spec.workerGroupSpecs[0].maxReplica is ";
+    let line = shown.lines().find(|line| line.starts_with(expected));
+    assert!(
+        line.is_some_and(|line| line.ends_with("; accepted: `maxReplicas`")),
+        "{shown}"
+    );
 }
 
 #[test]

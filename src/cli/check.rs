@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod cases;
 mod finding;
+mod keys;
 mod scaling;
 mod shapes;
 mod start;

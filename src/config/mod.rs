@@ -35,6 +35,8 @@ pub use limits::is_host_and_port;
 pub use output::{Admin, Log, LogFormat, LogLevel, METRICS_PORT, MonitorLog, Question, Report};
 pub use poll::{GcsPoll, Kubernetes, Poll, Ray, RayClusterPoll, RayletPoll};
 pub use scaling::{PolicyCatalog, PolicyChoice, Scaling, UpscalingMode};
+#[cfg(feature = "sidecar")]
+pub(crate) use suggest::closest;
 
 /// The settings of the sidecar.
 ///

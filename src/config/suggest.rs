@@ -3,7 +3,7 @@
 /// Returns the accepted word that was probably meant.
 ///
 /// At most a third of its letters may differ: beyond that a guess confuses more than it helps.
-pub(super) fn closest<'a>(word: &str, accepted: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn closest<'a>(word: &str, accepted: &[&'a str]) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace(['_', '-'], "");
     let word = plain(word);
     let best = accepted

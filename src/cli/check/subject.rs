@@ -140,6 +140,12 @@ impl Subject {
         }
     }
 
+    /// Returns the RayCluster's spec.
+    pub(super) fn spec(&self) -> Option<&Value> {
+        self.object
+            .pointer(&format!("/{}", self.prefix.replace('.', "/")))
+    }
+
     /// Returns a value by its path in the RayCluster's spec; `None` when it is absent or null.
     pub(super) fn value(&self, in_spec: &str) -> Option<&Value> {
         let path = self.path(in_spec).replace('[', ".").replace(']', "");

@@ -119,7 +119,9 @@ pub(super) fn missing_verb(subject: &Subject) -> Vec<Found> {
             format!("without {verb} {resource}"),
             &accepted,
         );
-        found.why = Some(format!("without it {without}"));
+        found.why = Some(format!(
+            "without it {without}; if this Role is there in addition to the one that KubeRay makes, give both in one file"
+        ));
         found
     });
     found.collect()

@@ -6,7 +6,7 @@
 use super::finding::Severity::{Error, Note, Warning};
 use super::finding::{Finding, Found, Severity};
 use super::subject::Subject;
-use super::{scaling, shapes, start, surroundings, versions};
+use super::{keys, scaling, shapes, start, surroundings, versions};
 
 /// Describes one check.
 pub(super) struct Check {
@@ -134,6 +134,16 @@ pub(super) const CHECKS: &[Check] = &[
         "memory_unknown",
         Warning,
         "Ray asks the machine; demand for memory starts no node until one has registered",
+    ),
+    manifest(
+        ("misspelt_key", Warning),
+        keys::misspelt_key,
+        "KubeRay does not know it: kubectl refuses it, other clients drop it without a word",
+    ),
+    manifest(
+        ("upscaling_mode_unknown", Error),
+        keys::upscaling_mode_unknown,
+        "the API server refuses the whole object",
     ),
     manifest(
         ("stock_autoscaler_still_runs", Error),
