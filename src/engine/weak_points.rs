@@ -145,7 +145,7 @@ pub const WEAK_POINTS: &[WeakPoint] = &[
         "W16",
         "no port, probe, Event or condition for the autoscaler",
         "not needed",
-        "`/metrics`, `/healthz`, `/v1/status` on 44217; Events where the Role allows them",
+        "`/metrics`, `/livez`, `/readyz`, `/v1/status` on 44217; Events where the Role allows them",
         "deploy/podmonitor.yaml finds the port though nobody declares it",
     ),
     point(
