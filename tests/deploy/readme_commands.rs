@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::manifests::api;
 use crate::readme::blocks;
 use crate::support::kube_binaries;
-use crate::{project, text};
+use crate::{deployed_as, project, text};
 
 /// Returns the lines that are to be typed.
 fn lines() -> Vec<String> {
@@ -90,6 +90,27 @@ fn the_lines_of_rayscaler_do_what_they_say() {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{line}: {errors}");
         assert!(!output.stdout.is_empty(), "{line}");
+    }
+}
+
+/// Settings of `autoscalerOptions` that are as good for the stock sidecar.
+const STAYS: [&str; 3] = ["version", "idleTimeoutSeconds", "upscalingMode"];
+
+#[test]
+fn going_back_takes_away_all_that_the_examples_set() {
+    let lines = lines();
+    let back = lines.iter().find(|line| line.contains(r#""image": null"#));
+    let patch = words(back.unwrap()).pop().unwrap();
+    let patch: Value = serde_json::from_str(&patch).unwrap();
+    let taken = patch["spec"]["autoscalerOptions"].as_object().unwrap();
+    assert!(taken.values().all(Value::is_null), "{patch}");
+    let taken: BTreeSet<&str> = taken.keys().map(String::as_str).collect();
+    for name in ["raycluster.yaml", "raycluster-image-alone.yaml"] {
+        let example = deployed_as(name);
+        let set = example["spec"]["autoscalerOptions"].as_object().unwrap();
+        let set = set.keys().map(String::as_str);
+        let set: BTreeSet<&str> = set.filter(|key| !STAYS.contains(key)).collect();
+        assert!(set.is_subset(&taken), "{name}: {set:?}");
     }
 }
 
