@@ -57,6 +57,12 @@ impl Guard {
         self.seen.lock().unwrap().requests_peak
     }
 
+    /// Has the peaks begin anew.
+    pub(super) fn forget_peaks(&self) {
+        let mut seen = self.seen.lock().unwrap();
+        (seen.replicas_peak, seen.requests_peak) = (0, 0);
+    }
+
     /// Returns whether a pod had work in the last look.
     pub(super) fn saw_busy(&self, pod: &str) -> bool {
         self.seen.lock().unwrap().busy.contains(pod)

@@ -386,6 +386,11 @@ impl World {
         self.guard.requests_peak()
     }
 
+    /// Has both peaks begin anew.
+    pub fn forget_peaks(&self) {
+        self.guard.forget_peaks();
+    }
+
     /// Returns what the admin port answers.
     pub async fn admin(&self, path: &str) -> String {
         let url = format!("http://127.0.0.1:{}/{path}", self.admin_port);

@@ -21,9 +21,11 @@ async fn raylets_die_and_their_actors_move_without_a_worker_too_many() {
         let what = "another pod, and a raylet in every pod";
         eventually(what, async || {
             let pods = world.cluster.names_of("small").await;
+            let wish = usize::try_from(world.replicas_now(0).await).unwrap();
             let nodes = world.nodes().await;
             let has_raylet = |pod: &String| nodes.iter().any(|node| node.instance_id == *pod);
-            (!pods.contains(&pod) && !pods.is_empty() && pods.iter().all(has_raylet)).then_some(())
+            let is_replaced = !pods.contains(&pod) && pods.len() == wish && wish > 0;
+            (is_replaced && pods.iter().all(has_raylet)).then_some(())
         })
         .await;
     })

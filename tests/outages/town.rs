@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
@@ -131,8 +132,21 @@ pub(crate) async fn new_head_is_known(world: &World, before: &[NodeState]) {
 
 /// Waits until the only group is asked to have so many replicas and has as many pods, for no longer than
 /// the promise, and says how long that took; `more` is how long idle workers take to become so.
-#[expect(clippy::disallowed_methods, reason = "says how long it took")]
 pub(crate) async fn is_right(world: &World, replicas: usize, more: Duration) {
+    if !becomes_right(world, replicas, more).await {
+        let pods = world.cluster.pods_of("small").await;
+        let pods: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
+        panic!(
+            "not {replicas} replicas in time but {}, pods {pods:?}\n{}\n{}",
+            world.replicas_now(0).await,
+            world.admin("v1/status").await,
+            world.sidecar_log()
+        );
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "says how long it took")]
+async fn becomes_right(world: &World, replicas: usize, more: Duration) -> bool {
     let began = Instant::now();
     let right = async {
         loop {
@@ -148,19 +162,8 @@ pub(crate) async fn is_right(world: &World, replicas: usize, more: Duration) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    if tokio::time::timeout(RIGHT_WITHIN + more, right)
-        .await
-        .is_err()
-    {
-        let pods = world.cluster.pods_of("small").await;
-        let pods: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
-        panic!(
-            "not {replicas} replicas in time but {}, pods {pods:?}\n{}\n{}",
-            world.replicas_now(0).await,
-            world.admin("v1/status").await,
-            world.sidecar_log()
-        );
-    }
+    let right = tokio::time::timeout(RIGHT_WITHIN + more, right);
+    right.await.is_ok()
 }
 
 /// Returns the processes that actors answer from.
@@ -199,34 +202,41 @@ pub(crate) const ASKED_AGAIN: Actors = Actors {
     ..SURVIVORS
 };
 
-/// Waits until Ray tells of no request twice, and says whether it ever did; then the worker for the second has come.
-async fn was_told_twice(world: &World, actors: Actors) -> bool {
+/// Waits until two replicas are right; where Ray tells of the second one's request twice, three are, until it does not.
+async fn two_are_right(world: &World, actors: Actors) {
     if !actors.may_be_told_twice {
-        return false;
+        return is_right(world, 2, Duration::ZERO).await;
     }
-    eventually("each request told of once", async || {
-        let reply = world.gcs().get_cluster_resource_state().await.ok()?;
-        let requests = reply.cluster_resource_state?.pending_resource_requests;
-        let told: i64 = requests.iter().map(|request| request.count).sum();
-        (told <= 1).then_some(())
-    })
-    .await;
-    if world.requests_peak() < 2 {
-        return false;
+    if becomes_right(world, 2, Duration::ZERO).await {
+        return;
     }
-    eventually("a raylet in every pod", async || {
-        let nodes = world.nodes().await;
-        let has_raylet = |pod: &String| nodes.iter().any(|node| node.instance_id == *pod);
-        let pods = world.cluster.names_of("small").await;
-        pods.iter().all(has_raylet).then_some(())
-    })
+    let wish = world.replicas_now(0).await;
+    let most = if world.requests_peak() == 2 { 3 } else { 2 };
+    assert!(
+        (2..=most).contains(&wish),
+        "{wish}\n{}",
+        world.sidecar_log()
+    );
+    eventually(
+        "each request told of once, and a raylet in every pod",
+        async || {
+            let reply = world.gcs().get_cluster_resource_state().await.ok()?;
+            let state = reply.cluster_resource_state?;
+            let requests = state.pending_resource_requests.iter();
+            let told: i64 = requests.map(|request| request.count).sum();
+            let nodes = world.nodes().await;
+            let has_raylet = |pod: &String| nodes.iter().any(|node| node.instance_id == *pod);
+            let pods = world.cluster.names_of("small").await;
+            (told <= 1 && pods.iter().all(has_raylet)).then_some(())
+        },
+    )
     .await;
-    true
+    is_right(world, 2, Duration::from_secs(IDLE.into())).await;
 }
 
 /// Grows from one worker with an actor to two, rests, and shrinks to one; each time `strike` hits, and comes
-/// back when all that it hit answers again. Never more than two replicas are asked for, or one more for a request
-/// that Ray was seen to tell twice of.
+/// back when all that it hit answers again. No replica too many is asked for meanwhile, but one for a request that Ray
+/// was seen to tell twice of.
 pub(crate) async fn plays(world: &mut World, actors: Actors, strike: impl AsyncFn(&mut World)) {
     let restarts = if actors.survive { "0" } else { "-1" };
     let restarts = format!("--restarts={restarts}");
@@ -236,6 +246,7 @@ pub(crate) async fn plays(world: &mut World, actors: Actors, strike: impl AsyncF
 
     strike(world).await;
     is_right(world, 1, Duration::ZERO).await;
+    has_peaked(world, 1..=1);
 
     // A GCS that comes back has to be asked again for what was not there yet, and a user who left cannot.
     let make = ["make", "one", "two", "--num-cpus=1", &restarts];
@@ -244,12 +255,9 @@ pub(crate) async fn plays(world: &mut World, actors: Actors, strike: impl AsyncF
         .user(if actors.survive { &make } else { &words })
         .await;
     strike(world).await;
-    let (more, most) = if was_told_twice(world, actors).await {
-        (Duration::from_secs(IDLE.into()), 3)
-    } else {
-        (Duration::ZERO, 2)
-    };
-    is_right(world, 2, more).await;
+    two_are_right(world, actors).await;
+    let is_told_twice = actors.may_be_told_twice && world.requests_peak() == 2;
+    has_peaked(world, if is_told_twice { 2..=3 } else { 2..=2 });
     let both = pids(world, &["one", "two"]).await;
 
     world.user(&["kill", "two"]).await;
@@ -260,10 +268,12 @@ pub(crate) async fn plays(world: &mut World, actors: Actors, strike: impl AsyncF
         assert_eq!(first, last);
         assert!(both.starts_with(first.trim_end_matches(']')), "{both}");
     }
+    has_peaked(world, 1..=2);
+}
+
+/// Checks the most replicas that were asked for since the last time.
+fn has_peaked(world: &World, allowed: RangeInclusive<i64>) {
     let peak = world.replicas_peak();
-    assert!(
-        (2..=most).contains(&peak),
-        "{peak}\n{}",
-        world.sidecar_log()
-    );
+    assert!(allowed.contains(&peak), "{peak}\n{}", world.sidecar_log());
+    world.forget_peaks();
 }
