@@ -140,3 +140,38 @@ fn a_pass_that_has_time_for_everything_begins_at_the_start_again() {
     let third = pass(&mut cluster, &engine, u64::MAX);
     assert!(!third.is_cut && !third.is_change() && third.unserved.is_empty());
 }
+
+/// An idle node of no use goes, and only then there is room for another: that takes a second round.
+#[test]
+fn what_is_not_marked_as_cut_is_the_whole_decision() {
+    let engine = Engine::default();
+    let mut cluster = Cluster::default()
+        .group(group("cpu4", "CPU=4"))
+        .busy("cpu4", "w1")
+        .busy("cpu4", "w2")
+        .demand("CPU=4", 2)
+        .constraint("CPU=1", 1);
+    cluster.group_mut("cpu4").bounds.max = 2;
+    cluster.node_mut("w2").idle_since = Some(cluster.now.minus_ms(120_000));
+    let now = cluster.now;
+    cluster
+        .history
+        .removable
+        .insert("w2".into(), now.minus_ms(1));
+    let decide = |steps| engine.decide_within(&cluster.snapshot, &cluster.history, now, steps);
+    let whole = decide(u64::MAX);
+    assert_eq!(whole.groups[0].remove.len(), 1, "{whole:#?}");
+    assert_eq!(whole.groups[0].replicas_to, 2, "{whole:#?}");
+    let mut cut = 0;
+    for steps in 0..whole.steps {
+        let decision = decide(steps);
+        let is_marked = decision.holds.iter().any(|hold| hold.code == "work_budget");
+        assert_eq!(is_marked, decision.is_cut);
+        assert!(
+            decision.is_cut || decision == whole,
+            "{steps} steps: {decision:#?}"
+        );
+        cut += u64::from(decision.is_cut && decision.groups[0].remove.len() == 1);
+    }
+    assert!(cut > 0, "no second round was cut");
+}

@@ -13,7 +13,7 @@ use super::EngineSettings;
 use super::gate::Gate;
 
 /// When a decision that was cut short goes on; as often as demand is looked at. Units: milliseconds.
-const CUT_PAUSE_MS: u64 = 100;
+pub(super) const CUT_PAUSE_MS: u64 = 100;
 
 /// How long a node that could not be told to go is left alone. Units: milliseconds.
 const TELL_PAUSE_MS: u64 = 5_000;

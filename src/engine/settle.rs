@@ -11,6 +11,7 @@
 use crate::model::{GroupDecision, Reason, ScaleDecision};
 use crate::policy::PolicyContext;
 
+use super::finish::CUT_PAUSE_MS;
 use super::{Engine, Round, apply};
 
 /// Rounds after the first one; no generated cluster has needed more than three, made-up replies with requests in the
@@ -41,7 +42,14 @@ pub(super) fn settle(
         let round = engine.decide_round(again, left, carry);
         let next = round.decision;
         carry = round.carry;
-        if !next.is_change() || next.is_cut {
+        if next.is_cut {
+            decision.mark_cut();
+            let soon = ctx.now.plus_ms(CUT_PAUSE_MS);
+            let next_check_at = decision.next_check_at.unwrap_or(soon);
+            decision.next_check_at = Some(next_check_at.min(soon));
+            break;
+        }
+        if !next.is_change() {
             break;
         }
         decision = merge(decision, next);

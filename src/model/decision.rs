@@ -263,6 +263,18 @@ pub struct ScaleDecision {
 }
 
 impl ScaleDecision {
+    /// Marks that the work budget ended before the decision was made to its end.
+    pub(crate) fn mark_cut(&mut self) {
+        self.is_cut = true;
+        self.holds.push(Hold {
+            group: None,
+            code: "work_budget".to_owned(),
+            detail: "demand was left for the next pass".to_owned(),
+        });
+        self.holds.sort();
+        self.holds.dedup();
+    }
+
     /// Returns the answer for a group.
     #[must_use]
     pub fn group(&self, name: &WorkerGroupName) -> Option<&GroupDecision> {

@@ -452,11 +452,7 @@ impl Plan {
         let mut decision = self.decision;
         decision.steps = self.pool.steps();
         if decision.is_cut {
-            decision.holds.push(Hold {
-                group: None,
-                code: "work_budget".to_owned(),
-                detail: "demand was left for the next pass".to_owned(),
-            });
+            decision.mark_cut();
         }
         for (name, mut group) in self.names.into_iter().zip(self.groups) {
             if group.target == group.from && group.removals.is_empty() {
