@@ -118,6 +118,17 @@ async fn back_off_grows_to_five_seconds_and_starts_anew_after_a_success() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_is_tried_every_five_seconds() {
+    let world = World::start((0..14).map(|_| failed(CallError::Timeout)).collect());
+    world.tell(seen(waiting(3)));
+    world.until(100_000).await;
+    let acts = world.times_of("act 3");
+    let pauses: Vec<u64> = acts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(pauses.len(), 14, "{pauses:?}");
+    assert_eq!(pauses.iter().max(), Some(&5_000), "{pauses:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_only_a_person_can_change_is_tried_every_half_minute() {
     let world = World::start((0..12).map(|_| refused(403)).collect());
     world.tell(seen(waiting(3)));

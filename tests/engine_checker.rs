@@ -157,6 +157,28 @@ fn i7_nothing_is_lost_by_what_is_launched() {
     assert_eq!(decision.unserved.len(), 1, "{decision:#?}");
 }
 
+/// One node comes in place of another at its group's maximum; that excuses nothing elsewhere.
+#[test]
+fn i7_what_makes_room_hides_no_loss_of_others() {
+    let swapped = || {
+        let mut cpu4 = group("cpu4", "CPU=4");
+        cpu4.bounds.max = 2;
+        let cluster = Cluster::default().group(cpu4).group(group("gpu", "GPU=1"));
+        let mut cluster = cluster.busy("cpu4", "w1").busy("cpu4", "w2");
+        cluster.node_mut("w2").idle_since = Some(cluster.now.minus_ms(120_000));
+        cluster.idle("gpu", "w3", 120).demand("CPU=4", 2)
+    };
+    let mut decision = right(&swapped());
+    let goes: Vec<usize> = decision.groups.iter().map(|it| it.remove.len()).collect();
+    assert_eq!(goes, [1, 1], "{decision:#?}");
+    assert_eq!(decision.groups[0].replicas_to, 2, "{decision:#?}");
+    let cluster = swapped().demand("GPU=1", 1);
+    let mut unserved = not_served("tasks");
+    unserved.position = 1;
+    decision.unserved.push(unserved);
+    assert_eq!(ids(&cluster, &Engine::default(), &decision), ["I7"]);
+}
+
 fn not_served(class: &str) -> Unserved {
     Unserved {
         what: class.to_owned(),

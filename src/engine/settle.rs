@@ -43,6 +43,7 @@ pub(super) fn settle(
         let next = round.decision;
         carry = round.carry;
         if next.is_cut {
+            decision.steps = decision.steps.saturating_add(next.steps);
             decision.mark_cut();
             let soon = ctx.now.plus_ms(CUT_PAUSE_MS);
             let next_check_at = decision.next_check_at.unwrap_or(soon);

@@ -145,7 +145,7 @@ impl Gangs {
             }
             let placement = self.place_list(plan, gang, other);
             // What can never be is not what the group waits for, if something else can.
-            if placement.is_complete() || never(plan, best.1).is_some() {
+            if placement.is_complete() || (!plan.is_closed && never(plan, best.1).is_some()) {
                 best = (placement, other);
             }
         }

@@ -181,6 +181,7 @@ impl Plan {
             return;
         };
         let room = group.bounds.max.saturating_sub(group.target);
+        let room = if self.is_closed { 0 } else { room };
         self.launch_at(at, replicas.min(room), code);
     }
 

@@ -455,6 +455,8 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             // The first time the object is simply read again; a second failure in a row means
             // that reading alone does not help.
             NextStep::ObserveAgain if self.failures == 1 => 0,
+            // The API server may have been away.
+            NextStep::ObserveAgain if error.may_be_done() => backoff_ms.min(AWAY_MAX_MS),
             NextStep::ObserveAgain => backoff_ms,
             NextStep::Wait(pause) => {
                 let asked_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);

@@ -134,15 +134,19 @@ pub(crate) async fn new_head_is_known(world: &World, before: &[NodeState]) {
 /// the promise, and says how long that took; `more` is how long idle workers take to become so.
 pub(crate) async fn is_right(world: &World, replicas: usize, more: Duration) {
     if !becomes_right(world, replicas, more).await {
-        let pods = world.cluster.pods_of("small").await;
-        let pods: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
-        panic!(
-            "not {replicas} replicas in time but {}, pods {pods:?}\n{}\n{}",
-            world.replicas_now(0).await,
-            world.admin("v1/status").await,
-            world.sidecar_log()
-        );
+        not_right(world, replicas).await;
     }
+}
+
+async fn not_right(world: &World, replicas: usize) -> ! {
+    let pods = world.cluster.pods_of("small").await;
+    let pods: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
+    panic!(
+        "not {replicas} replicas in time but {}, pods {pods:?}\n{}\n{}",
+        world.replicas_now(0).await,
+        world.admin("v1/status").await,
+        world.sidecar_log()
+    );
 }
 
 #[expect(clippy::disallowed_methods, reason = "says how long it took")]
@@ -210,13 +214,11 @@ async fn two_are_right(world: &World, actors: Actors) {
     if becomes_right(world, 2, Duration::ZERO).await {
         return;
     }
+    if world.requests_peak() != 2 {
+        not_right(world, 2).await;
+    }
     let wish = world.replicas_now(0).await;
-    let most = if world.requests_peak() == 2 { 3 } else { 2 };
-    assert!(
-        (2..=most).contains(&wish),
-        "{wish}\n{}",
-        world.sidecar_log()
-    );
+    assert!((2..=3).contains(&wish), "{wish}\n{}", world.sidecar_log());
     eventually(
         "each request told of once, and a raylet in every pod",
         async || {

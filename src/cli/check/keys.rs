@@ -126,9 +126,19 @@ fn at(subject: &Subject, place: &str, known: &[&str]) -> Vec<Found> {
     let found = unknown.filter_map(|(key, value)| {
         let meant = closest(key, known)?;
         let path = subject.path(&format!("{begin}{key}"));
-        Some(Found::at(path, shown(value), &format!("`{meant}`")))
+        Some(Found::at(path, told(place, value), &format!("`{meant}`")))
     });
     found.collect()
+}
+
+/// Returns what may be shown of a value: nobody knows what stands under a key that is not known, a password perhaps.
+fn told(place: &str, value: &Value) -> String {
+    match value {
+        Value::Object(_) => "an object".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::String(_) if place == "gcsFaultToleranceOptions" => "a text".to_owned(),
+        _ => shown(value),
+    }
 }
 
 /// Finds an `upscalingMode` that there is not.

@@ -49,31 +49,39 @@ pub(super) fn lost(
     let Some(gone) = unserved(engine, gone, steps).filter(|gone| !gone.counts.is_empty()) else {
         return Vec::new();
     };
-    if !may_stay(engine, ctx, decision, &unneeded) {
-        if has_to_go(decision) {
-            return Vec::new();
-        }
+    let staying = staying(engine, ctx, decision, &unneeded);
+    let mut lost = Vec::new();
+    if staying.len() < unneeded.len() && !has_to_go(decision) {
         // What went has made room for what is launched. Then things are no worse than if nothing were done.
         let now = unserved(engine, ctx, steps);
-        let worse = now.and_then(|now| worse(ctx.snapshot, &gone, &now));
-        return worse.into_iter().collect();
+        lost.extend(now.and_then(|now| worse(ctx.snapshot, &gone, &now)));
     }
-    keep(&mut snapshot, &mut history, (ctx.snapshot, decision));
-    for (group, replicas) in unneeded {
-        count_again((&mut snapshot, &mut history), group, replicas);
+    if staying.is_empty() {
+        return lost;
+    }
+    keep(
+        &mut snapshot,
+        &mut history,
+        (ctx.snapshot, decision, &staying),
+    );
+    for (group, replicas) in &staying {
+        count_again((&mut snapshot, &mut history), group, *replicas);
     }
     let kept = PolicyContext {
         snapshot: &snapshot,
         history: &history,
         now,
     };
-    let Some(kept) = unserved(engine, kept, steps) else {
-        return Vec::new();
-    };
-    let classes = gone.counts.keys();
-    let lost = classes.filter(|class| gone.count(class) > kept.count(class));
-    lost.map(|class| told(class, &gone, &kept)).collect()
+    if let Some(kept) = unserved(engine, kept, steps) {
+        let classes = gone.counts.keys();
+        let fewer = classes.filter(|class| gone.count(class) > kept.count(class));
+        lost.extend(fewer.map(|class| told(class, &gone, &kept)));
+    }
+    lost
 }
+
+/// Replicas that go because nobody needs them, by group.
+type Unneeded<'a> = BTreeMap<&'a WorkerGroupName, u32>;
 
 /// Says what finds no place.
 #[derive(Debug, Default)]
@@ -135,24 +143,31 @@ fn worse(snapshot: &ClusterSnapshot, after: &Unserved, before: &Unserved) -> Opt
     is_worse.then(|| told(&class, after, before))
 }
 
-/// Returns whether all that goes for want of need could stay beside what is launched.
-fn may_stay(
+/// Returns the groups whose replicas could stay beside what is launched, within their maxima and the caps.
+fn staying<'a>(
     engine: &Engine,
     ctx: PolicyContext<'_>,
     decision: &ScaleDecision,
-    unneeded: &BTreeMap<&WorkerGroupName, u32>,
-) -> bool {
+    unneeded: &Unneeded<'a>,
+) -> Unneeded<'a> {
+    let mut staying = unneeded.clone();
     let mut kept = decision.clone();
-    for group in &mut kept.groups {
-        let more = unneeded.get(&group.name).copied().unwrap_or(0);
-        group.replicas_to = group.replicas_to.saturating_add(more);
+    for (group, spec) in kept.groups.iter_mut().zip(&ctx.snapshot.groups) {
+        let Some(more) = staying.get(&group.name).copied() else {
+            continue;
+        };
+        let replicas = group.replicas_to.saturating_add(more);
+        if replicas > spec.bounds.max {
+            staying.remove(&group.name);
+            continue;
+        }
+        group.replicas_to = replicas;
         group.remove.retain(|removal| !is_unneeded(removal.cause));
     }
-    let pairs = kept.groups.iter().zip(&ctx.snapshot.groups);
-    let mut shrunk = pairs.filter(|(group, _)| unneeded.contains_key(&group.name));
     let caps = engine.chain.iter().find_map(|link| link.policy.caps());
-    shrunk.all(|(group, spec)| group.replicas_to <= spec.bounds.max)
-        && caps.is_none_or(|caps| check_caps(ctx.snapshot, ctx.history, &kept, &caps).is_empty())
+    let is_above =
+        caps.is_some_and(|caps| !check_caps(ctx.snapshot, ctx.history, &kept, &caps).is_empty());
+    if is_above { Unneeded::new() } else { staying }
 }
 
 const fn is_unneeded(cause: RemovalCause) -> bool {
@@ -163,12 +178,13 @@ const fn is_unneeded(cause: RemovalCause) -> bool {
 fn has_to_go(decision: &ScaleDecision) -> bool {
     let mut removals = decision.groups.iter().flat_map(|group| &group.remove);
     let mut reasons = decision.groups.iter().flat_map(|group| &group.reasons);
-    removals.any(|removal| !is_unneeded(removal.cause))
+    // What has stopped served nothing.
+    removals.any(|removal| !is_unneeded(removal.cause) && removal.cause != RemovalCause::Stopped)
         || reasons.any(|reason| ["maximum", PODS_REFUSED].contains(&reason.code.as_str()))
 }
 
 /// Returns how many replicas go because nobody needs them, those without a pod among them.
-fn unneeded(decision: &ScaleDecision) -> BTreeMap<&WorkerGroupName, u32> {
+fn unneeded(decision: &ScaleDecision) -> Unneeded<'_> {
     let count = |group: &GroupDecision| {
         let removals = |is: fn(RemovalCause) -> bool| {
             let removals = group.remove.iter().filter(|removal| is(removal.cause));
@@ -217,13 +233,15 @@ pub(super) fn applied(
     (apply(ctx.snapshot, decision), history)
 }
 
-/// Has the nodes stay that go because nobody needs them.
+/// Has the nodes of some groups stay that go because nobody needs them.
 fn keep(
     snapshot: &mut ClusterSnapshot,
     history: &mut History,
-    (observed, decision): (&ClusterSnapshot, &ScaleDecision),
+    (observed, decision, staying): (&ClusterSnapshot, &ScaleDecision, &Unneeded<'_>),
 ) {
-    let removals = decision.groups.iter().flat_map(|group| &group.remove);
+    let groups = decision.groups.iter();
+    let groups = groups.filter(|group| staying.contains_key(&group.name));
+    let removals = groups.flat_map(|group| &group.remove);
     let unneeded = removals.filter(|removal| is_unneeded(removal.cause));
     let pods: BTreeSet<&PodName> = unneeded.flat_map(|removal| &removal.pods).collect();
     for (node, observed) in snapshot.nodes.iter_mut().zip(&observed.nodes) {
@@ -232,10 +250,10 @@ fn keep(
         }
     }
     for (group, observed) in snapshot.groups.iter_mut().zip(&observed.groups) {
-        let listed = &observed.workers_to_delete;
+        let listed: BTreeSet<&PodName> = observed.workers_to_delete.iter().collect();
         group
             .workers_to_delete
-            .retain(|pod| listed.contains(pod) || !pods.contains(pod));
+            .retain(|pod| !pods.contains(pod) || listed.contains(pod));
     }
     history.named_seen.retain(|pod| !pods.contains(pod));
 }
@@ -251,13 +269,7 @@ fn count_again(
     };
     let replicas = group.replicas;
     group.replicas = replicas.saturating_add(more);
-    // Both are of the number that they were written with.
-    if let Some(followed) = history.followed.get_mut(name)
-        && followed.at == replicas
-    {
-        followed.at = group.replicas;
-        followed.to = followed.to.saturating_add(more);
-    }
+    // It is of the number that it was written with.
     if let Some((at, _)) = history.surges.get_mut(name)
         && *at == replicas
     {
