@@ -4,8 +4,9 @@
 #[path = "support/core/mod.rs"]
 mod support;
 
-use rayscaler::engine::Engine;
+use rayscaler::engine::{ChainEntry, Engine};
 use rayscaler::model::{Input, NodeStatus, PlacementStrategy};
+use rayscaler::policy::Registry;
 use serde_json::json;
 use support::builders::{Cluster, group, lines};
 use support::passes::{act, engine, patched, pods_wait, see, wait};
@@ -73,6 +74,35 @@ fn what_has_no_pod_yet_is_taken_back_when_nothing_needs_it_but_not_what_others_a
     assert_eq!(lines, ["cpu 5 -> 2: pending_idle"]);
     wait(&mut cluster, 300);
     assert!(act(&mut cluster, &engine).is_empty());
+}
+
+/// A slip of a user's hand must cost neither memory nor time, when it is taken back either.
+#[test]
+fn billions_that_nobody_needs_any_more_are_taken_back_at_once() {
+    let mut cluster = Cluster::default()
+        .group(group("cpu", "CPU=4"))
+        .demand("CPU=4", 2_000_000_000);
+    cluster.group_mut("cpu").bounds.max = i32::MAX.unsigned_abs();
+    see(&mut cluster);
+    // All at once.
+    let chain = ChainEntry::defaults().into_iter();
+    let chain: Vec<ChainEntry> = chain.filter(|it| it.name != "growth_slices").collect();
+    let engine = Engine::new(&chain, &Registry::default()).unwrap();
+    let decision = cluster.decide_with(&engine);
+    assert_eq!(decision.groups[0].replicas_to, 2_000_000_000);
+    patched(&mut cluster, &decision);
+    cluster.snapshot.demands.clear();
+    wait(&mut cluster, 1);
+    assert!(act(&mut cluster, &engine).is_empty());
+    let decision = cluster.decide_with(&engine);
+    cluster
+        .history
+        .absorb(&Input::Decided(&decision), cluster.now);
+    let remembered = cluster.history.unneeded_since.values().map(Vec::len);
+    assert!(remembered.sum::<usize>() <= 10_000);
+    wait(&mut cluster, 31);
+    let lines = act(&mut cluster, &engine);
+    assert_eq!(lines, ["cpu 2000000000 -> 0: pending_idle"]);
 }
 
 #[test]

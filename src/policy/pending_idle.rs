@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{NodeStatus, RemovalCause, Timestamp, WorkerGroup};
+use crate::model::{NodeStatus, RemovalCause, Timestamp, WorkerGroup, WorkerGroupName};
 use crate::placement::{ReplicaHealth, ReplicaState};
 
 use super::{
@@ -61,6 +61,9 @@ impl Default for PendingIdle {
     }
 }
 
+/// Replicas of a group without a pod that are told apart by how long nobody has needed them; more count like these.
+const TO_COME_MAX: u32 = 10_000;
+
 impl Policy for PendingIdle {
     fn apply(&self, ctx: PolicyContext<'_>, plan: &mut Plan) {
         let Some(timeout) = self.timeout else {
@@ -87,6 +90,9 @@ impl PendingIdle {
             starting.retain(|replica| is_ours(ctx, group, replica));
             to_come = to_come.min(asked_by_us(ctx, group));
         }
+        // Replicas may be asked for by the billion, and each that is looked at takes memory.
+        let more = to_come.saturating_sub(TO_COME_MAX);
+        let to_come = to_come - more;
         // The least advanced ones are given up first, since least is lost with them: those without a
         // pod, which the operator has not made yet, and may never be able to.
         starting.sort_by_key(|replica| progress(ctx, replica));
@@ -110,30 +116,53 @@ impl PendingIdle {
             plan.pool().place_of(*first)
         };
         candidates.sort_by_key(|(since, replica)| (*since, place(replica)));
-        let mut released = 0_u32;
+        let (mut released, mut due, mut run) = (0_u32, 0_u32, 0_u32);
         for (since, replica) in candidates {
             let idle_ms = ctx.now.millis_since(since);
-            let draft = plan.group(&group.name);
-            let may_go = draft.is_some_and(|draft| draft.capacity() > draft.bounds().min);
             if idle_ms <= timeout_ms {
                 plan.recheck_at(since.plus_ms(timeout_ms).plus_ms(1));
-            } else if may_go {
-                let Some(replica) = replica else {
-                    released += plan.call_off(&group.name, 1, "pending_idle", "no pod so far");
-                    continue;
-                };
-                let release = Release {
-                    replica: &replica.name,
-                    cause: RemovalCause::Withdrawn,
-                    code: "pending_idle",
-                    idle_ms,
-                };
-                released += u32::from(plan.release(ctx, &group.name, release));
+                continue;
             }
+            let Some(replica) = replica else {
+                run += 1;
+                continue;
+            };
+            due += run;
+            released += call_off(plan, &group.name, std::mem::take(&mut run));
+            if spare(plan, &group.name) == 0 {
+                continue;
+            }
+            let release = Release {
+                replica: &replica.name,
+                cause: RemovalCause::Withdrawn,
+                code: "pending_idle",
+                idle_ms,
+            };
+            released += u32::from(plan.release(ctx, &group.name, release));
         }
+        due += run;
+        // Where all that were looked at are due, so are the others.
+        let more = if due == to_come { more } else { 0 };
+        released = released.saturating_add(call_off(plan, &group.name, run.saturating_add(more)));
         let released = usize::try_from(released).unwrap_or(usize::MAX);
         plan.remember_unneeded(&group.name, since.split_off(released.min(since.len())));
     }
+}
+
+/// Returns how many replicas a group has above its minimum.
+fn spare(plan: &Plan, name: &WorkerGroupName) -> u32 {
+    plan.group(name).map_or(0, |draft| {
+        draft.capacity().saturating_sub(draft.bounds().min)
+    })
+}
+
+/// Takes back up to so many replicas without a pod, as far as the minimum allows; returns how many.
+fn call_off(plan: &mut Plan, name: &WorkerGroupName, replicas: u32) -> u32 {
+    let replicas = replicas.min(spare(plan, name));
+    if replicas == 0 {
+        return 0;
+    }
+    plan.call_off(name, replicas, "pending_idle", "no pod so far")
 }
 
 /// Returns how many replicas were asked for by us and nobody else, and are not there yet.
