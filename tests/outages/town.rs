@@ -219,21 +219,23 @@ async fn two_are_right(world: &World, actors: Actors) {
     }
     let wish = world.replicas_now(0).await;
     assert!((2..=3).contains(&wish), "{wish}\n{}", world.sidecar_log());
-    eventually(
-        "each request told of once, and a raylet in every pod",
-        async || {
-            let reply = world.gcs().get_cluster_resource_state().await.ok()?;
-            let state = reply.cluster_resource_state?;
-            let requests = state.pending_resource_requests.iter();
-            let told: i64 = requests.map(|request| request.count).sum();
-            let nodes = world.nodes().await;
-            let has_raylet = |pod: &String| nodes.iter().any(|node| node.instance_id == *pod);
-            let pods = world.cluster.names_of("small").await;
-            (told <= 1 && pods.iter().all(has_raylet)).then_some(())
-        },
-    )
-    .await;
+    have_come(world, 1).await;
     is_right(world, 2, Duration::from_secs(IDLE.into())).await;
+}
+
+/// Waits until every pod has its raylet, and Ray tells of no more requests than that.
+async fn have_come(world: &World, requests: i64) {
+    let what = format!("a raylet in every pod, and {requests} requests or less");
+    eventually(&what, async || {
+        let reply = world.gcs().get_cluster_resource_state().await.ok()?;
+        let waiting = reply.cluster_resource_state?.pending_resource_requests;
+        let told: i64 = waiting.iter().map(|request| request.count).sum();
+        let nodes = world.nodes().await;
+        let has_raylet = |pod: &String| nodes.iter().any(|node| node.instance_id == *pod);
+        let pods = world.cluster.names_of("small").await;
+        (told <= requests && pods.iter().all(has_raylet)).then_some(())
+    })
+    .await;
 }
 
 /// Grows from one worker with an actor to two, rests, and shrinks to one; each time `strike` hits, and comes
@@ -261,7 +263,8 @@ pub(crate) async fn plays(world: &mut World, actors: Actors, strike: impl AsyncF
     let both = pids(world, &["one", "two"]).await;
     let is_told_twice = actors.may_be_told_twice && world.requests_peak() == 2;
     if is_told_twice {
-        // It may have come only now, and goes.
+        // The worker for the other one may come only now, and goes.
+        have_come(world, 0).await;
         is_right(world, 2, Duration::from_secs(IDLE.into())).await;
     }
     has_peaked(world, if is_told_twice { 2..=3 } else { 2..=2 }).await;

@@ -9,8 +9,8 @@
 //!
 //! # Cost
 //!
-//! That of one decision where all is served, and of two elsewhere; neither may take more than twice the steps that the
-//! decision took.
+//! That of one decision where all is served, and of two or three elsewhere; none may take more than twice the steps that
+//! the decision took.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,8 +53,8 @@ pub(super) fn lost(
     let mut lost = Vec::new();
     if staying.len() < unneeded.len() && !has_to_go(decision) {
         // What went has made room for what is launched. Then things are no worse than if nothing were done.
-        let now = unserved(engine, ctx, steps);
-        lost.extend(now.and_then(|now| worse(ctx.snapshot, &gone, &now)));
+        let before = unserved(engine, ctx, steps);
+        lost.extend(before.and_then(|before| worse(ctx.snapshot, &gone, &before)));
     }
     if staying.is_empty() {
         return lost;
@@ -75,7 +75,7 @@ pub(super) fn lost(
     if let Some(kept) = unserved(engine, kept, steps) {
         let classes = gone.counts.keys();
         let fewer = classes.filter(|class| gone.count(class) > kept.count(class));
-        lost.extend(fewer.map(|class| told(class, &gone, &kept)));
+        lost.extend(fewer.map(|class| told(class, &gone, (&kept, "without it"))));
     }
     lost
 }
@@ -110,9 +110,9 @@ impl Unserved {
     }
 }
 
-fn told(class: &str, after: &Unserved, before: &Unserved) -> String {
-    let (after, before) = (after.count(class), before.count(class));
-    format!("{after} unserved after the removal, {before} without it ({class})")
+fn told(class: &str, after: &Unserved, (other, when): (&Unserved, &str)) -> String {
+    let (after, other) = (after.count(class), other.count(class));
+    format!("{after} unserved after the removal, {other} {when} ({class})")
 }
 
 /// Returns what is served worse: where the first thing that differs, in the order in which all is placed, is unserved.
@@ -140,7 +140,7 @@ fn worse(snapshot: &ClusterSnapshot, after: &Unserved, before: &Unserved) -> Opt
     let (is_worse, class) = is_more("request_resources")
         .or_else(gangs)
         .or_else(|| is_more("tasks"))?;
-    is_worse.then(|| told(&class, after, before))
+    is_worse.then(|| told(&class, after, (before, "before the decision")))
 }
 
 /// Returns the groups whose replicas could stay beside what is launched, within their maxima and the caps.
