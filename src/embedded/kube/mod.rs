@@ -157,6 +157,15 @@ impl KubeApi {
         state.unwrap_or_else(PoisonError::into_inner).store.held()
     }
 
+    /// Forgets how all that is there has come about, as etcd does when it is compacted.
+    ///
+    /// Watches that have not told everything yet end with `410 Gone`.
+    pub fn compact(&self) {
+        let state = self.shared.state.lock();
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        state.store.forget();
+    }
+
     /// Returns the service that answers every call; it expects a bearer token.
     #[must_use]
     pub fn service(&self) -> KubeService {

@@ -323,6 +323,21 @@ pub fn limit_memory(bytes: u64) -> bool {
     }
 }
 
+/// Returns how much of the heap is in use; `None` where the allocator does not tell.
+///
+/// Unlike resident memory it leaves out what the allocator keeps for later. Units: bytes.
+#[must_use]
+pub fn heap_in_use() -> Option<u64> {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: takes nothing, and returns numbers by value.
+        let info = unsafe { libc::mallinfo2() };
+        u64::try_from(info.uordblks.saturating_add(info.hblkhd)).ok()
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    None
+}
+
 /// Returns milliseconds that never go back.
 pub(super) fn monotonic_ms() -> u64 {
     clock_ms(libc::CLOCK_MONOTONIC)

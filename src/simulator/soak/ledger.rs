@@ -6,11 +6,14 @@ use crate::embedded::kube::Held;
 /// allocator's own ups and downs over a dozen hours. Units: bytes.
 const SLOPE_MAX: i128 = 256 * 1024;
 
+/// The same for what of the heap is in use, which has no such ups and downs. Units: bytes.
+const HEAP_SLOPE_MAX: i128 = 64 * 1024;
+
 /// What may be logged in an hour in which nothing happens. Units: bytes.
 const QUIET_LOG_MAX: u64 = 100_000;
 
 /// Hours in which everything becomes as large as it gets; they say nothing of a slope.
-const FIRST_HOURS: usize = 2;
+pub(super) const FIRST_HOURS: u64 = 2;
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -73,6 +76,8 @@ pub(super) struct Sample {
     pub(super) resident_kib: u64,
     /// The most that it ever was.
     pub(super) resident_peak_kib: u64,
+    /// What of the heap is in use at the end of the hour, without the API server's past; `None` where nobody tells.
+    pub(super) heap_kib: Option<u64>,
     pub(super) log_bytes: u64,
     /// Patches of the RayCluster.
     pub(super) writes: u64,
@@ -90,11 +95,12 @@ impl Sample {
     pub(super) fn line(&self, hour: u64) -> String {
         let (api, records) = self.stand_ins;
         format!(
-            "{hour:>4}  {:<8}  {:>5}  {:>9}  {:>9}  {:>9}  {:>7}  {:>6}  {:>10}  {:>6}  {:>8}  {:>8}  {:>8}",
+            "{hour:>4}  {:<8}  {:>5}  {:>9}  {:>9}  {:>8}  {:>9}  {:>7}  {:>6}  {:>10}  {:>6}  {:>8}  {:>8}  {:>8}",
             self.kind.name(),
             self.nodes_peak,
             self.resident_kib,
             self.resident_peak_kib,
+            self.heap_kib.unwrap_or(0),
             self.log_bytes,
             self.writes,
             self.faults,
@@ -142,12 +148,13 @@ impl Ledger {
     /// Returns what stands above the hours.
     pub(super) fn head() -> String {
         format!(
-            "{:>4}  {:<8}  {:>5}  {:>9}  {:>9}  {:>9}  {:>7}  {:>6}  {:>10}  {:>6}  {:>8}  {:>8}  {:>8}",
+            "{:>4}  {:<8}  {:>5}  {:>9}  {:>9}  {:>8}  {:>9}  {:>7}  {:>6}  {:>10}  {:>6}  {:>8}  {:>8}  {:>8}",
             "hour",
             "kind",
             "nodes",
             "RSS KiB",
             "most KiB",
+            "heap KiB",
             "log bytes",
             "patches",
             "faults",
@@ -167,8 +174,14 @@ impl Ledger {
     pub(super) fn verdict(&self) -> Verdict {
         let mut verdict = Verdict::default();
         let busy: Vec<&Sample> = self.of(HourKind::Busy).collect();
-        let later = busy.get(FIRST_HOURS..).unwrap_or_default();
-        self.judge_memory(later, &mut verdict);
+        let first = usize::try_from(FIRST_HOURS).unwrap_or(0);
+        let later = busy.get(first..).unwrap_or_default();
+        let resident = |sample: &Sample| Some(sample.resident_kib);
+        self.judge_memory(("memory", SLOPE_MAX), later, resident, &mut verdict);
+        if later.iter().any(|sample| sample.heap_kib.is_some()) {
+            let heap = |sample: &Sample| sample.heap_kib;
+            self.judge_memory(("heap in use", HEAP_SLOPE_MAX), later, heap, &mut verdict);
+        }
         self.judge_quiet(HourKind::Full, &mut verdict);
         self.judge_quiet(HourKind::Empty, &mut verdict);
         judge_tables(later, &mut verdict);
@@ -182,21 +195,27 @@ impl Ledger {
         verdict
     }
 
-    fn judge_memory(&self, later: &[&Sample], verdict: &mut Verdict) {
-        let bytes = |sample: &&Sample| i128::from(sample.resident_kib) * 1024;
-        let memory: Vec<i128> = later.iter().map(bytes).collect();
+    fn judge_memory(
+        &self,
+        (what, slope_max): (&str, i128),
+        later: &[&Sample],
+        kib: impl Fn(&Sample) -> Option<u64>,
+        verdict: &mut Verdict,
+    ) {
+        let memory = later.iter().filter_map(|sample| kib(sample));
+        let memory: Vec<i128> = memory.map(|kib| i128::from(kib) * 1024).collect();
         let Some(slope) = slope(&memory) else {
-            let text = "too few busy hours to tell whether memory grows";
-            return verdict.say(text.to_owned(), true);
+            let text = format!("too few busy hours to tell whether {what} grows");
+            return verdict.say(text, true);
         };
         let text = format!(
-            "memory after busy hours: slope {} KiB an hour of {} minutes, over {} hours after the first {FIRST_HOURS} (limit {})",
+            "{what} after busy hours: slope {} KiB an hour of {} minutes, over {} hours after the first {FIRST_HOURS} (limit {})",
             slope / 1024,
             self.hour_ms / 60_000,
             memory.len(),
-            SLOPE_MAX / 1024,
+            slope_max / 1024,
         );
-        verdict.say(text, slope > SLOPE_MAX);
+        verdict.say(text, slope > slope_max);
     }
 
     fn judge_quiet(&self, kind: HourKind, verdict: &mut Verdict) {
@@ -263,13 +282,17 @@ mod tests {
 
     const HOUR_MS: u64 = 3_600_000;
 
-    fn ledger(resident_kib: impl Fn(u64) -> u64, quiet_log_bytes: u64) -> Ledger {
+    fn ledger(
+        (resident_kib, heap_kib): (impl Fn(u64) -> u64, impl Fn(u64) -> Option<u64>),
+        quiet_log_bytes: u64,
+    ) -> Ledger {
         let mut ledger = Ledger::new(HOUR_MS);
         for hour in 0..24 {
             let kind = HourKind::of(hour, 24);
             ledger.add(Sample {
                 kind,
                 resident_kib: resident_kib(hour),
+                heap_kib: heap_kib(hour),
                 log_bytes: match kind {
                     HourKind::Full | HourKind::Empty => quiet_log_bytes,
                     _ => 10_000_000,
@@ -302,7 +325,7 @@ mod tests {
 
     #[test]
     fn memory_that_goes_up_and_down_is_well_and_what_grows_hour_by_hour_is_wrong() {
-        let wrong = |kib: &dyn Fn(u64) -> u64| ledger(kib, 0).verdict().wrong;
+        let wrong = |kib: &dyn Fn(u64) -> u64| ledger((kib, |_| Some(9)), 0).verdict().wrong;
         assert!(wrong(&|hour| 300_000 + hour % 3 * 1_000).is_empty());
         assert!(wrong(&|hour| if hour < 2 { 1 } else { 300_000 }).is_empty());
         let grows = wrong(&|hour| 300_000 + hour * 300);
@@ -313,8 +336,19 @@ mod tests {
     }
 
     #[test]
+    fn less_growth_is_wrong_of_what_is_in_use() {
+        let wrong = |kib: &dyn Fn(u64) -> Option<u64>| ledger((|_| 9, kib), 0).verdict().wrong;
+        assert!(wrong(&|_| None).is_empty(), "nobody tells");
+        assert!(wrong(&|hour| Some(9_000 + hour * 64)).is_empty());
+        let grows = wrong(&|hour| Some(9_000 + hour * 65));
+        assert_eq!(grows.len(), 1, "{grows:?}");
+        assert!(grows[0].contains("heap in use"), "{grows:?}");
+    }
+
+    #[test]
     fn a_quiet_hour_that_is_not_quiet_is_wrong() {
-        assert!(ledger(|_| 1_000, 100_000).verdict().wrong.is_empty());
-        assert_eq!(ledger(|_| 1_000, 100_001).verdict().wrong.len(), 2);
+        let wrong = |bytes| ledger((|_| 1_000, |_| Some(9)), bytes).verdict().wrong;
+        assert!(wrong(100_000).is_empty());
+        assert_eq!(wrong(100_001).len(), 2);
     }
 }
