@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::audit::{Audit, Checked};
 use super::backoff::Backoff;
-use super::work_budget::WorkBudget;
+use super::work_budget::{WorkBudget, next_check_at};
 use crate::act::{ActError, Applied, NextStep, Order, PatchOutcome, Refusal, remember};
 use crate::clock::Clock;
 use crate::config::{self, Config, Scaling};
@@ -310,7 +310,8 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         let quiet_until = self.quiet_until.filter(|at| *at > started_at);
         let leaving_until = applied.iter().flat_map(|it| it.leaving.values()).copied();
         let finished_at = leaving_until.min();
-        self.wake_at = [decision.next_check_at, quiet_until, report_at, finished_at]
+        let next_check_at = next_check_at(&decision, write_hold);
+        self.wake_at = [next_check_at, quiet_until, report_at, finished_at]
             .into_iter()
             .flatten()
             .min();

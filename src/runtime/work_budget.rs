@@ -1,5 +1,8 @@
 //! How many placement steps a decision may take, from how long they took before.
 
+use super::controller::WriteHold;
+use crate::model::{ScaleDecision, Timestamp};
+
 /// Time that a decision should take at most. Units: milliseconds.
 ///
 /// Why 200: demand is seen within a tenth of a second, and a decision that takes longer than two of
@@ -51,9 +54,41 @@ impl WorkBudget {
     }
 }
 
+/// Returns when to decide again by itself.
+///
+/// A cut decision asks for it at once, to go on from what it has written. Where nothing may be written it would come
+/// no further, at the cost of a whole budget each time: news and the heartbeat are enough.
+pub(super) fn next_check_at(
+    decision: &ScaleDecision,
+    hold: Option<WriteHold>,
+) -> Option<Timestamp> {
+    let leads_nowhere = decision.is_cut && hold.is_some();
+    decision.next_check_at.filter(|_| !leads_nowhere)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::WorkBudget;
+    use super::{ScaleDecision, Timestamp, WorkBudget, WriteHold, next_check_at};
+
+    #[test]
+    fn a_cut_decision_that_may_not_be_written_is_not_made_again_at_once() {
+        let at = Some(Timestamp::from_ms(100));
+        let mut decision = ScaleDecision {
+            next_check_at: at,
+            ..ScaleDecision::default()
+        };
+        assert_eq!(next_check_at(&decision, Some(WriteHold::Paused)), at);
+        decision.is_cut = true;
+        assert_eq!(next_check_at(&decision, None), at);
+        for hold in [
+            WriteHold::Paused,
+            WriteHold::Fenced,
+            WriteHold::Invariant,
+            WriteHold::BackingOff(Timestamp::from_ms(900)),
+        ] {
+            assert_eq!(next_check_at(&decision, Some(hold)), None, "{hold:?}");
+        }
+    }
 
     #[test]
     fn slow_decisions_get_fewer_steps_and_always_some() {
