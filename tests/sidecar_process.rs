@@ -10,7 +10,7 @@
 mod ray_access;
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -29,6 +29,10 @@ struct Sidecar {
 
 impl Sidecar {
     async fn start(access: &RayAccess<'_>) -> Self {
+        Self::start_with(access, None).await
+    }
+
+    async fn start_with(access: &RayAccess<'_>, config: Option<&Path>) -> Self {
         let token = access.api.sidecar_token(&access.namespace, CLUSTER).await;
         let kubeconfig = access.api.kubeconfig_for(&token);
         let (port, log) = (free_port(), access.folder().join("sidecar.log"));
@@ -38,7 +42,8 @@ impl Sidecar {
             .env("AUTOSCALER_METRIC_PORT", port.to_string())
             .arg("run")
             .arg(format!("--kubeconfig={}", kubeconfig.display()));
-        program.env.push(("RAYSCALER_CONFIG".to_owned(), None));
+        let config = config.map(|path| path.display().to_string());
+        program.env.push(("RAYSCALER_CONFIG".to_owned(), config));
         Self {
             process: program.start(),
             port,
@@ -133,6 +138,48 @@ async fn without_a_gcs_it_lives_and_stops_when_told() {
     let first = format!("RayCluster {}/{CLUSTER}  rayscaler ", access.namespace);
     assert!(shown.starts_with(&first), "{shown}");
     assert!(shown.contains("nothing was decided yet; "), "{shown}");
+    sidecar.stops().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_config_file_that_is_bad_at_the_start_is_shown_and_waited_for() {
+    let access = RayAccess::new(&json!([]), &[]).await;
+    without_gcs(&access).await;
+    let config = access.folder().join("config.yaml");
+    let write = |rest: &str| {
+        let text = format!("apiVersion: rayscaler.io/v1alpha1\nkind: RayscalerConfig\n{rest}");
+        std::fs::write(&config, text).unwrap();
+    };
+    write("scaling: {pausd: true}\n");
+    let sidecar = Sidecar::start_with(&access, Some(&config)).await;
+    sidecar.lives_unready().await;
+    let shown = sidecar.shows("is not accepted: ").await;
+    assert!(shown.contains("scaling.pausd"), "{shown}");
+    let (_, metrics) = sidecar.ask("metrics").await.unwrap();
+    let refused = "rayscaler_config_reloads_total{result=\"refused\"} 1";
+    assert!(metrics.contains(refused), "{metrics}");
+    let age = "rayscaler_source_age_seconds{source=\"config\"}";
+    assert!(metrics.contains(age), "{metrics}");
+    let child = sidecar.child();
+    // Another mistake is told as well.
+    write("scaling: {paused: 7}\n");
+    sidecar.shows("scaling.paused").await;
+    assert!(!sidecar.log().contains("waiting for the gcs"));
+    write("scaling: {paused: true}\n");
+    sidecar.logs("waiting for the gcs").await;
+    let shown = sidecar.shows("gcs cannot be read: ").await;
+    assert!(!shown.contains("is not accepted"), "{shown}");
+    sidecar.lives_unready().await;
+    assert_eq!(sidecar.child(), child, "started again");
+    sidecar.stops().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_stops_when_told_while_it_waits_for_a_config_file() {
+    let access = RayAccess::new(&json!([]), &[]).await;
+    let config = access.folder().join("not there.yaml");
+    let sidecar = Sidecar::start_with(&access, Some(&config)).await;
+    sidecar.shows("cannot read config file").await;
     sidecar.stops().await;
 }
 

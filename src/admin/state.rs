@@ -99,6 +99,7 @@ struct Shown {
     history: VecDeque<Decided>,
     source_problems: Vec<SourceProblem>,
     config: Arc<str>,
+    config_problem: Option<String>,
 }
 
 /// Names what may be asked under `/v1/`.
@@ -188,6 +189,11 @@ impl AdminState {
     /// Shows which sources could not be read in the last pass.
     pub fn sources_failed(&self, problems: Vec<SourceProblem>) {
         self.shown().source_problems = problems;
+    }
+
+    /// Shows why the config file is not what is in use; `None` once it is.
+    pub fn config_refused(&self, problem: Option<String>) {
+        self.shown().config_problem = problem;
     }
 
     /// Shows a pass in which something was decided, be it that nothing is to be done.
@@ -290,6 +296,7 @@ impl AdminState {
                 now,
                 pass: shown.pass.clone(),
                 source_problems: shown.source_problems.clone(),
+                config_problem: shown.config_problem.clone(),
                 last_change: shown.history.back().cloned(),
             }
         };

@@ -34,6 +34,9 @@ pub struct ClusterStatus {
     ///
     /// Units: milliseconds since 1970.
     pub now: Timestamp,
+    /// Why the config file is not what is in use; `None` where it is, and without a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_problem: Option<String>,
     /// Whether anything is written; `None` before the first decision.
     pub mode: Option<Mode>,
     /// How far scaling goes in view of what is known; `None` before the first decision.
@@ -157,6 +160,7 @@ pub(super) struct Facts {
     pub(super) now: Timestamp,
     pub(super) pass: Option<LastPass>,
     pub(super) source_problems: Vec<SourceProblem>,
+    pub(super) config_problem: Option<String>,
     pub(super) last_change: Option<Decided>,
 }
 
@@ -167,6 +171,7 @@ impl ClusterStatus {
             namespace: facts.namespace.clone(),
             cluster: facts.cluster.clone(),
             now: facts.now,
+            config_problem: facts.config_problem.clone(),
             mode: None,
             scaling: None,
             scaling_for_ms: None,

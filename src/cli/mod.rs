@@ -36,8 +36,8 @@ use anyhow::Context as _;
 
 use crate::config::{self, ConfigError};
 use crate::policy::Registry;
+use crate::runtime;
 use crate::runtime::supervisor::{self, ChildCommand, EXIT_USAGE, LineForm, Lineage};
-use crate::runtime::{self, RunError};
 
 pub use decide::Captured;
 
@@ -143,8 +143,7 @@ fn report(result: anyhow::Result<ExitCode>) -> ExitCode {
         Ok(code) => return code,
         Err(error) => error,
     };
-    let is_config = error.downcast_ref::<check::Refused>().is_some()
-        || matches!(error.downcast_ref::<RunError>(), Some(RunError::Config(_)));
+    let is_config = error.downcast_ref::<check::Refused>().is_some();
     #[cfg(feature = "sandbox")]
     let is_config = is_config || sandbox::is_refused(&error);
     say(&format!("{error:#}"));

@@ -63,6 +63,9 @@ fn head(status: &ClusterStatus, paint: Paint, lines: &mut Vec<String>) {
     if !detail.is_empty() && status.mode != Some(Mode::Paused) {
         lines.push(paint.text(Colour::Red, &format!("not written: {detail}")));
     }
+    if let Some(problem) = &status.config_problem {
+        lines.push(paint.text(Colour::Red, problem));
+    }
     for source in &status.sources {
         if let Some(error) = &source.error {
             let text = format!("{} cannot be read: {error}", source.source);

@@ -114,7 +114,7 @@ metrics! {
     PassDuration = Histogram(Buckets::Pass), "rayscaler_pass_duration_seconds" ["phase"] "Time of one phase of a pass";
     PassErrors = Counter, "rayscaler_pass_errors_total" ["phase", "cause"] "Passes that failed, by phase and cause";
     LastPassAge = Gauge, "rayscaler_last_pass_age_seconds" [] "Time since the last pass ended";
-    SourceAge = Gauge, "rayscaler_source_age_seconds" ["source"] "Time since a source was last known to be right";
+    SourceAge = Gauge, "rayscaler_source_age_seconds" ["source"] "Time since a source was last known to be right, or since the start";
     SourceErrors = Counter, "rayscaler_source_errors_total" ["source", "cause"] "Reads of a source that failed";
     GcsReplaced = Counter, "rayscaler_gcs_replaced_total" [] "Times the GCS was found to be another cluster";
     Demand = Gauge, "rayscaler_demand_requests" ["class", "shape"] "Pending requests, by origin and scarcest resource";

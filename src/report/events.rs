@@ -316,6 +316,8 @@ pub struct ConfigRead<'a> {
     pub problems: Option<&'a str>,
     /// Where it came from.
     pub path: &'a str,
+    /// Which settings are in use now.
+    pub in_use: &'a str,
 }
 
 impl Event for ConfigRead<'_> {
@@ -323,10 +325,8 @@ impl Event for ConfigRead<'_> {
         if let Some(problems) = self.problems {
             metrics.add(MetricId::ConfigReloads, &["refused"], 1);
             metrics.add(MetricId::StockConfigValidationExceptions, &[], 1);
-            error!(
-                path = self.path,
-                problems, "configuration refused, the last good one stays in use"
-            );
+            let in_use = self.in_use;
+            error!(path = self.path, problems, in_use, "configuration refused");
         } else {
             metrics.add(MetricId::ConfigReloads, &["ok"], 1);
             info!(path = self.path, "configuration in use");

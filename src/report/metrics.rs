@@ -240,6 +240,11 @@ impl Metrics {
         self.book().sources.insert(source, at);
     }
 
+    /// Has the age of a source count from `at` until it is known to be right for the first time.
+    pub(crate) fn source_is_waited_for(&self, source: &'static str, at: Timestamp) {
+        self.book().sources.entry(source).or_insert(at);
+    }
+
     /// Notes that a pass ended.
     pub(super) fn pass_ended(&self, at: Timestamp) {
         self.book().last_pass = Some(at);
@@ -469,12 +474,14 @@ mod tests {
     #[test]
     fn ages_grow_while_the_loop_stands_still() {
         let metrics = Metrics::new();
-        metrics.source_was_right("gcs", Timestamp::from_ms(1_000));
-        for (now, age) in [(2_000, "1.0"), (61_500, "60.5")] {
-            let text = metrics.exposition(Timestamp::from_ms(now));
-            let start = "rayscaler_source_age_seconds{source=\"gcs\"}";
-            assert_eq!(line(&text, start), Some(format!("{start} {age}")));
-        }
+        let start = "rayscaler_source_age_seconds{source=\"gcs\"}";
+        let age = |now| line(&metrics.exposition(Timestamp::from_ms(now)), start);
+        metrics.source_is_waited_for("gcs", Timestamp::from_ms(1_000));
+        assert_eq!(age(2_000), Some(format!("{start} 1.0")));
+        assert_eq!(age(61_500), Some(format!("{start} 60.5")));
+        metrics.source_was_right("gcs", Timestamp::from_ms(61_500));
+        metrics.source_is_waited_for("gcs", Timestamp::from_ms(62_000));
+        assert_eq!(age(63_000), Some(format!("{start} 1.5")));
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod backoff;
 mod connect;
 pub mod controller;
 pub mod courier;
+mod first_config;
 mod herald;
 mod inside;
 mod network;

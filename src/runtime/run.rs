@@ -1,17 +1,20 @@
 //! `rayscaler run`: settings, log and signals around the work, until SIGTERM.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 use tracing::{error, info, warn};
 
+use super::first_config::{self, Waiting};
 use super::network::Network;
 use super::options::RunOptions;
-use super::reload::{ReloadError, ReloadOutcome, Reloader};
+use super::reload::{ReloadOutcome, Reloader};
 use super::shutdown::{Shutdown, TaskEnded};
 use super::sidecar::{Builder, admin_state};
 use super::telemetry::Telemetry;
+use crate::admin::AdminState;
 use crate::clock::Clock;
 use crate::config::{Config, PolicyCatalog};
 use crate::model::Timestamp;
@@ -19,7 +22,7 @@ use crate::report::Metrics;
 use crate::report::events::{ConfigRead, Event as _};
 
 /// How often the config file is looked at; a ConfigMap takes a minute to arrive anyway.
-const RELOAD_EVERY: Duration = Duration::from_secs(1);
+pub(super) const RELOAD_EVERY: Duration = Duration::from_secs(1);
 
 /// A patch takes milliseconds; one that hangs must not hold up the end of the pod.
 const FINISH_WITHIN: Duration = Duration::from_millis(1_500);
@@ -31,9 +34,6 @@ const REPORT_WITHIN: Duration = Duration::from_millis(300);
 /// Says why `run` ended before it was told to.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// The config file is not used, and there is no last good one.
-    #[error(transparent)]
-    Config(#[from] ReloadError),
     /// The log cannot be started.
     #[error("cannot start the log")]
     Log(#[from] tracing::subscriber::SetGlobalDefaultError),
@@ -62,17 +62,35 @@ pub fn run(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(), Run
 }
 
 async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(), RunError> {
-    let (mut reloader, file) = read_config(options, policies)?;
-    let config = options.overrides.apply(file);
     let clock = Clock::system();
-    let telemetry = Telemetry::start(config.log, clock.clone())?;
+    let read = first_config::read(options, policies);
+    let log = options.overrides.apply(read.config()).log;
+    let telemetry = Telemetry::start(log, clock.clone())?;
     let (trigger, shutdown) = Shutdown::new();
     // From here on: whoever reads that we start may tell us to stop.
     let signals = trigger.pull_on_signal().map_err(RunError::Runtime)?;
     tokio::pin!(signals);
     greet(options);
     let metrics = Metrics::new();
+    let waiting = Waiting {
+        options,
+        policies,
+        clock: &clock,
+        metrics: &metrics,
+        telemetry: &telemetry,
+    };
+    let (mut reloader, file) = tokio::select! {
+        biased;
+        signal = &mut signals => {
+            info!(signal, "stopping");
+            return Ok(());
+        }
+        accepted = waiting.until_accepted(read) => accepted,
+    };
+    let config = options.overrides.apply(file);
+    telemetry.set(config.log);
     let admin = admin_state((options, &config), (&metrics, &clock, &telemetry));
+    let shows = Arc::clone(&admin);
     let builder = Builder {
         options,
         config: &config,
@@ -121,7 +139,7 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
                 return Err(RunError::TaskEnded(name));
             }
             _ = timer.tick() => {
-                if let Some(changed) = look(reloader.as_mut(), policies, (&metrics, clock.now())) {
+                if let Some(changed) = look(reloader.as_mut(), policies, (&metrics, &shows), clock.now()) {
                     let changed = options.overrides.apply(changed);
                     telemetry.set(changed.log);
                     settings.apply(&changed);
@@ -129,17 +147,6 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
             }
         }
     }
-}
-
-fn read_config(
-    options: &RunOptions,
-    policies: &dyn PolicyCatalog,
-) -> Result<(Option<Reloader>, Config), ReloadError> {
-    let Some(path) = &options.config_path else {
-        return Ok((None, Config::default()));
-    };
-    let (reloader, config) = Reloader::open(path.clone(), policies)?;
-    Ok((Some(reloader), config))
 }
 
 fn greet(options: &RunOptions) {
@@ -161,13 +168,15 @@ fn greet(options: &RunOptions) {
 fn look(
     reloader: Option<&mut Reloader>,
     policies: &dyn PolicyCatalog,
-    (metrics, now): (&Metrics, Timestamp),
+    (metrics, admin): (&Metrics, &AdminState),
+    now: Timestamp,
 ) -> Option<Config> {
     let reloader = reloader?;
     let outcome = reloader.poll(policies);
     let path = reloader.path().display().to_string();
     if reloader.is_in_force() {
         metrics.source_was_right("config", now);
+        admin.config_refused(None);
     }
     match outcome {
         ReloadOutcome::Unchanged => None,
@@ -175,16 +184,20 @@ fn look(
             ConfigRead {
                 problems: None,
                 path: &path,
+                in_use: "this one",
             }
             .emit(metrics);
             Some(*config)
         }
         ReloadOutcome::Refused(refused) => {
+            let problems = refused.to_string();
             ConfigRead {
-                problems: Some(&refused.to_string()),
+                problems: Some(&problems),
                 path: &path,
+                in_use: "the last good one",
             }
             .emit(metrics);
+            admin.config_refused(Some(problems));
             None
         }
     }

@@ -179,6 +179,9 @@ impl Builder<'_> {
             is_dry_run: self.config.scaling.dry_run,
         }
         .emit(&self.metrics);
+        for source in ["gcs", "pods", "raycluster"] {
+            self.metrics.source_is_waited_for(source, self.clock.now());
+        }
         for (cause, count) in self.options.lineage.restarts() {
             ChildRestarted {
                 cause: cause.as_str(),

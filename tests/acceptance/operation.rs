@@ -74,7 +74,31 @@ async fn a_dry_run_decides_and_writes_nothing() {
     wishes(&world, 2, "dry_run").await;
     assert_eq!(world.replicas_now(0).await, 1);
     assert_eq!(world.generation().await, generation);
+    // With a mistake in the file the last good one stays, and whoever asks is told why.
+    std::fs::write(&config, text.replace("true", "7")).unwrap();
+    refused(&world, Some("scaling.dryRun: found the number 7")).await;
+    wishes(&world, 2, "dry_run").await;
+    assert_eq!(world.generation().await, generation);
+    std::fs::write(&config, text.replace("true", "false")).unwrap();
+    world.desired(2).await;
+    refused(&world, None).await;
     world.end().await;
+}
+
+/// Waits until this, or nothing, is said to be wrong with the config file.
+async fn refused(world: &World, words: Option<&str>) {
+    let what = format!("a config file with this mistake: {words:?}");
+    world
+        .eventually(&what, || async {
+            let status: Value = serde_json::from_str(&world.admin("v1/status").await).ok()?;
+            let problem = status["config_problem"].as_str();
+            let is_right = match (problem, words) {
+                (Some(problem), Some(words)) => problem.contains(words),
+                (problem, words) => problem.is_none() && words.is_none(),
+            };
+            is_right.then_some(())
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

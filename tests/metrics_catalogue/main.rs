@@ -361,11 +361,13 @@ fn emit_events_of_the_session(metrics: &Metrics) {
     ConfigRead {
         problems: Some("a: b"),
         path: "p",
+        in_use: "none",
     }
     .emit(metrics);
     ConfigRead {
         problems: None,
         path: "p",
+        in_use: "this one",
     }
     .emit(metrics);
     ChildRestarted {
