@@ -279,6 +279,44 @@ async fn a_demand_is_explained_group_by_group() {
 }
 
 #[tokio::test]
+async fn a_pod_that_cannot_be_scheduled_does_not_count_as_coming() {
+    let mut gpu = group("gpu", "CPU=8 GPU=1");
+    gpu.bounds = ReplicaBounds { min: 0, max: 3 };
+    let mut spare = group("gpu-spare", "CPU=8 GPU=1");
+    spare.priority = -1;
+    let mut cluster = Cluster::default()
+        .group(gpu)
+        .group(spare)
+        .group(group("small", "CPU=2"))
+        .starting("gpu", "demo-gpu-a")
+        .starting("gpu", "demo-gpu-b")
+        .demand("GPU=1", 2);
+    let arguments = ["explain", "--demand", "{GPU: 1}"];
+    let port = Port::serving(&cluster).await;
+    let shown = port.success(&arguments).await;
+    let expected = "2 x {GPU: 1}: fits on nodes that run or are on their way\n";
+    assert!(shown.starts_with(expected), "{shown}");
+
+    "Unschedulable".clone_into(&mut cluster.node_mut("demo-gpu-b").waiting_reason);
+    port.state.decided(pass(&cluster));
+    golden("explain-unschedulable.txt", &port.success(&arguments).await);
+    let json = port.success(&[&arguments[..], &["--json"]].concat()).await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["fate"], "unschedulable");
+    assert_eq!(json["unschedulable"]["requests"], 1);
+    assert_eq!(json["unschedulable"]["groups"][0]["oldest"], "demo-gpu-b");
+
+    // What has a place elsewhere does not wait for it, and what launches more says both.
+    let shown = port.success(&["explain", "--demand", "{CPU: 2}"]).await;
+    assert!(!shown.contains("schedul"), "{shown}");
+    let arguments = [&arguments[..], &["--count", "4"]].concat();
+    let shown = port.success(&arguments).await;
+    for expected in ["group gpu grows 2 -> 3", "no place for 1, unschedulable: "] {
+        assert!(shown.contains(expected), "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn every_pod_is_explained() {
     let mut cluster = busy();
     let refused = &mut cluster.history.drain_refused_at;

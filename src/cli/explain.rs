@@ -7,6 +7,7 @@ pub(super) mod demand;
 mod launch;
 mod launch_text;
 mod node;
+mod unschedulable;
 mod verdict;
 
 use std::io::{self, IsTerminal, Write};

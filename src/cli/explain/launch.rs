@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::unschedulable::{Unschedulable, unschedulable};
 use super::verdict::{Verdict, verdicts};
 use crate::admin::LastPass;
 use crate::engine::Engine;
@@ -22,6 +23,8 @@ pub(super) enum Fate {
     FitsNow,
     /// Nodes that run or are on their way have room.
     FitsStarting,
+    /// Some of it, or all, has a place only on pods that cannot be scheduled.
+    Unschedulable,
     /// A group grows for it.
     Launches,
     /// Some of it, or all, finds no place.
@@ -49,6 +52,8 @@ pub(super) struct Launch {
     pub(super) keeps: Vec<Growth>,
     /// What finds no place.
     pub(super) unserved: Vec<Unserved>,
+    /// What has its place on pods that cannot be scheduled.
+    pub(super) unschedulable: Unschedulable,
     /// Every group, skipped ones too.
     pub(super) groups: Vec<Verdict>,
 }
@@ -95,7 +100,8 @@ pub(super) fn explain(pass: &LastPass, engine: &Engine, asked: &ResourceDemand) 
     });
     with.sort();
     let decide = |snapshot: &ClusterSnapshot| engine.decide(snapshot, &pass.memory, pass.at);
-    let (without, with) = (decide(&without), decide(&with));
+    let (facts, without, with) = (&with, decide(&without), decide(&with));
+    let unschedulable = unschedulable((pass, engine), (facts, &request), &with);
     let differences = differences(&without, &with);
     let (launches, keeps): (Vec<Growth>, Vec<Growth>) = differences.into_iter().partition(|it| {
         let now = snapshot.group(&it.group).map_or(0, |group| group.replicas);
@@ -119,6 +125,7 @@ pub(super) fn explain(pass: &LastPass, engine: &Engine, asked: &ResourceDemand) 
         launches,
         keeps,
         unserved: unserved.cloned().collect(),
+        unschedulable,
         groups: Vec::new(),
     };
     launch.fate = fate(&launch, is_closed(&with), is_alone);
@@ -154,6 +161,8 @@ fn fate(launch: &Launch, is_closed: bool, is_alone: bool) -> Fate {
         Fate::NoPlace
     } else if !launch.launches.is_empty() {
         Fate::Launches
+    } else if launch.unschedulable.requests > 0 {
+        Fate::Unschedulable
     } else if is_alone && launch.room.requests >= launch.count {
         Fate::FitsNow
     } else {

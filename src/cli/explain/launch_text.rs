@@ -30,6 +30,11 @@ pub(super) fn text(launch: &Launch, paint: Paint) -> String {
         let code = &unserved.code;
         lines.push(format!("no place for {}, {code}: {why}", unserved.count));
     }
+    let stuck = &launch.unschedulable;
+    if stuck.requests > 0 {
+        let (count, why) = (stuck.requests, stuck.text());
+        lines.push(format!("no place for {count}, unschedulable: {why}"));
+    }
     lines.push(String::new());
     let row = |verdict: &Verdict| {
         vec![
@@ -55,6 +60,16 @@ fn answer(launch: &Launch) -> (Colour, String) {
             Colour::Green,
             "fits on nodes that run or are on their way".to_owned(),
         ),
+        Fate::Unschedulable => {
+            let stuck = launch.unschedulable.requests;
+            let what = if stuck < launch.count {
+                format!("{stuck} of {}", launch.count)
+            } else {
+                "it".to_owned()
+            };
+            let text = format!("no place for {what} but on pods that cannot be scheduled");
+            (Colour::Yellow, text)
+        }
         Fate::Launches => {
             let groups = launch.launches.iter();
             let groups: Vec<String> = groups

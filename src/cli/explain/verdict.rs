@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::launch::{Fate, Growth, Launch};
+use super::unschedulable::StuckGroup;
 use crate::admin::LastPass;
 use crate::model::{
     LabelSelector, Labels, NodeTemplate, Quantity, ResourceMap, ResourceRequest, ScaleDecision,
@@ -15,7 +16,7 @@ pub(super) struct Verdict {
     /// The group.
     pub(super) group: String,
     /// A stable word: `grows`, `keeps`, `too_small`, `labels_differ`, `at_maximum`, `not_needed`,
-    /// `other_preferred`, `held`, `skipped`, or the code of what is unserved.
+    /// `other_preferred`, `unschedulable`, `held`, `skipped`, or the code of what is unserved.
     pub(super) code: String,
     /// Why, with the values.
     pub(super) detail: String,
@@ -52,7 +53,11 @@ fn why(code: &str, detail: String) -> Why {
 }
 
 /// Returns why not even an empty node of the group could serve the request; `None` when it could.
-fn shape(group: &WorkerGroup, template: &NodeTemplate, request: &ResourceRequest) -> Option<Why> {
+pub(super) fn shape(
+    group: &WorkerGroup,
+    template: &NodeTemplate,
+    request: &ResourceRequest,
+) -> Option<Why> {
     if request.matching_selector(&template.labels).is_none() {
         let unmet = request
             .selectors
@@ -132,6 +137,11 @@ fn outcome(pass: &LastPass, group: &WorkerGroup, launch: &Launch, with: &ScaleDe
     let to = with
         .group(&group.name)
         .map_or(group.replicas, |it| it.replicas_to);
+    if let Some(stuck) = launch.unschedulable.of(&group.name) {
+        let most = (to >= max).then_some(max);
+        let detail = waits_for(stuck, launch.unschedulable.is_recycled, most);
+        return why("unschedulable", detail);
+    }
     if to >= max {
         return why("at_maximum", format!("maxReplicas is {max}"));
     }
@@ -145,11 +155,35 @@ fn outcome(pass: &LastPass, group: &WorkerGroup, launch: &Launch, with: &ScaleDe
         .and_then(|it| pass.snapshot.group(&it.group))
     {
         Some(chosen) => why("other_preferred", preferred(chosen, group)),
+        None if launch.fate == Fate::Unschedulable => {
+            let groups = launch.unschedulable.groups.iter();
+            let groups: Vec<String> = groups.map(|it| it.group.to_string()).collect();
+            let detail = format!(
+                "pods of group {} were asked for before, and some of them cannot be scheduled",
+                groups.join(", ")
+            );
+            why("other_preferred", detail)
+        }
         None => why(
             "not_needed",
             "it could serve it; nodes that are there do".to_owned(),
         ),
     }
+}
+
+/// Says what becomes of a group that waits for pods without a machine; `most` is its maximum where it is reached.
+fn waits_for(stuck: &StuckGroup, is_recycled: bool, most: Option<u32>) -> String {
+    let (pods, them) = match stuck.pods {
+        1 => ("1 pod".to_owned(), "it"),
+        pods => (format!("{pods} pods"), "them"),
+    };
+    let until = if is_recycled {
+        format!(" until the policy recycle gives {them} up")
+    } else {
+        String::new()
+    };
+    let most = most.map_or_else(String::new, |max| format!("; maxReplicas is {max}"));
+    format!("{pods} of it cannot be scheduled; no other is asked for in its place{until}{most}")
 }
 
 fn preferred(chosen: &WorkerGroup, group: &WorkerGroup) -> String {
