@@ -1,7 +1,7 @@
 //! The files in `config/`, and what a file with mistakes is told.
 #![expect(clippy::unwrap_used, reason = "test")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -122,16 +122,50 @@ fn the_chain_in_the_default_file_is_the_built_in_one_with_every_setting() {
     assert_eq!(format!("{engine:?}"), format!("{of_nothing:?}"));
 }
 
+/// Returns the examples by the names of their files.
+fn examples() -> BTreeMap<String, Config> {
+    let entries = fs::read_dir(folder().join("examples")).unwrap();
+    let examples = entries.map(|entry| {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let config = config::parse(&text, &Registry::default());
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        (name, config.unwrap())
+    });
+    examples.collect()
+}
+
 #[test]
 fn every_example_is_accepted_and_differs_from_the_defaults() {
-    let mut seen = 0;
-    for entry in fs::read_dir(folder().join("examples")).unwrap() {
-        let path = entry.unwrap().path();
-        let config = config::parse(&fs::read_to_string(&path).unwrap(), &Registry::default());
-        assert_ne!(config.unwrap(), Config::default(), "{}", path.display());
-        seen += 1;
+    let examples = examples();
+    for (name, config) in &examples {
+        assert_ne!(*config, Config::default(), "{name}");
     }
-    assert!(seen >= 3);
+    assert!(examples.len() >= 3);
+}
+
+#[test]
+fn what_the_examples_listen_on_is_scraped_and_let_through() {
+    let deployed = |name: &str| -> Value {
+        let path = folder().join("../deploy").join(name);
+        serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let policy = deployed("networkpolicy.yaml");
+    let open = policy["spec"]["ingress"][0]["ports"].as_array().unwrap();
+    for (name, config) in examples() {
+        let bind = config.admin.bind;
+        // Prometheus asks the address of the pod; podmonitor.yaml has no other way in.
+        assert!(!bind.ip().is_loopback(), "{name}: {bind}");
+        let is_open = open.iter().any(|it| it["port"] == bind.port());
+        assert!(is_open, "{name}: networkpolicy.yaml shuts {bind} off");
+    }
+}
+
+#[test]
+fn the_locked_down_example_answers_no_questions_and_changes_nothing() {
+    let admin = &examples()["locked-down.yaml"].admin;
+    assert_eq!(admin.questions, []);
+    assert!(!admin.log_level_change);
 }
 
 #[test]
