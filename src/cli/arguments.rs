@@ -40,7 +40,7 @@ whole line as its only argument.";
 /// An autoscaler for Ray clusters on Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "rayscaler", version, after_help = EXIT_CODES, arg_required_else_help = true)]
-struct Cli {
+pub(super) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -271,12 +271,19 @@ pub enum Parsed {
 ///
 /// What is not accepted and what would be.
 pub fn parse(invocation: &Invocation) -> Result<Parsed, UsageError> {
-    let words = std::iter::once("rayscaler").chain(invocation.arguments.iter().map(String::as_str));
-    match Cli::try_parse_from(words) {
-        Ok(cli) => Ok(Parsed::Command(cli.command)),
+    match try_parse(invocation) {
+        Ok(command) => Ok(Parsed::Command(command)),
         Err(error) if !error.use_stderr() => Ok(Parsed::Text(error.to_string())),
         Err(error) => Err(UsageError(error.to_string())),
     }
+}
+
+/// Returns the command in our own arguments.
+///
+/// Errors: what is not accepted, and texts that were asked for, by their parts.
+pub(super) fn try_parse(invocation: &Invocation) -> Result<Command, clap::Error> {
+    let words = std::iter::once("rayscaler").chain(invocation.arguments.iter().map(String::as_str));
+    Cli::try_parse_from(words).map(|cli| cli.command)
 }
 
 /// Returns what `run` is started with: flags first, then the environment.

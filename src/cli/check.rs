@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod cases;
+mod command;
 mod finding;
 mod keys;
 mod scaling;
@@ -10,6 +11,7 @@ mod start;
 pub(super) mod subject;
 mod surroundings;
 mod table;
+mod variables;
 pub(super) mod versions;
 
 use std::io::{self, IsTerminal, Write};

@@ -6,7 +6,7 @@
 use super::finding::Severity::{Error, Note, Warning};
 use super::finding::{Finding, Found, Severity};
 use super::subject::Subject;
-use super::{keys, scaling, shapes, start, surroundings, versions};
+use super::{command, keys, scaling, shapes, start, surroundings, versions};
 
 /// Describes one check.
 pub(super) struct Check {
@@ -194,6 +194,26 @@ pub(super) const CHECKS: &[Check] = &[
         ("args_without_command", Warning),
         start::args_without_command,
         "they are given to `/bin/bash -c --`, which runs the first of them as a script",
+    ),
+    manifest(
+        ("starts_something_else", Error),
+        command::starts_something_else,
+        "the image holds no such program: the container does not start, and nothing is scaled",
+    ),
+    manifest(
+        ("program_not_in_path", Warning),
+        command::program_not_in_path,
+        "the image has it there, and its PATH is /usr/bin:/bin",
+    ),
+    manifest(
+        ("start_refused", Error),
+        command::start_refused,
+        "the container ends at once, and nothing is scaled",
+    ),
+    manifest(
+        ("scales_another_cluster", Error),
+        command::scales_another_cluster,
+        "the sidecar scales a cluster of that name, or none, and not this one",
     ),
     manifest(
         ("restart_policy_with_v1", Warning),
