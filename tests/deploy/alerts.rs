@@ -1,6 +1,8 @@
 //! The alert rules: Prometheus' own tool takes them, each fires in a test of its own, and each asks for what there is.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 use rayscaler::model::Timestamp;
 use rayscaler::report::Metrics;
@@ -8,7 +10,7 @@ use serde_json::Value;
 
 use crate::dashboard::{Queries, label_problems};
 use crate::promtool::Promtool;
-use crate::{deployed_as, documents, text};
+use crate::{deployed_as, documents, project, text};
 
 /// Returns the rules as a rule file of Prometheus.
 fn rule_file() -> Value {
@@ -105,6 +107,42 @@ fn every_rule_asks_for_metrics_and_labels_that_there_are() {
             assert_eq!(problems, [""; 0], "{words}");
         }
     }
+}
+
+/// Returns the words that a query asks for in labels that hold stable words.
+fn stable_words(query: &str) -> Vec<&str> {
+    let labels = ["code", "mode", "phase", "result"];
+    let parts: Vec<&str> = query.split('"').collect();
+    let asked = parts.chunks_exact(2).filter(|pair| {
+        let name = pair[0].trim_end_matches(['=', '~', '!']);
+        labels.iter().any(|label| name.ends_with(label))
+    });
+    asked.flat_map(|pair| pair[1].split('|')).collect()
+}
+
+#[test]
+fn every_stable_word_that_is_asked_for_is_told_by_the_program() {
+    fn add(folder: &Path, told: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                add(&path, told);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                told.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let mut told = String::new();
+    add(&project("src"), &mut told);
+    let mut count = 0;
+    for rule in rules() {
+        let query = rule["expr"].as_str().unwrap();
+        for word in stable_words(query) {
+            assert!(told.contains(&format!("\"{word}\"")), "{word}: {query}");
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count}");
 }
 
 #[test]

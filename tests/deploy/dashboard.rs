@@ -19,7 +19,7 @@ const OF_TARGET: [&str; 6] = [
 ];
 
 /// What PromQL itself calls something.
-const OF_PROMQL: [&str; 12] = [
+const OF_PROMQL: [&str; 14] = [
     "by",
     "sum",
     "max",
@@ -32,6 +32,8 @@ const OF_PROMQL: [&str; 12] = [
     "label_values",
     "min",
     "count",
+    "on",
+    "max_over_time",
 ];
 
 /// Knows what may be asked for.
