@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rayscaler::config::{self, Config, PolicyCatalog};
 use rayscaler::engine::{Engine, EngineSettings};
 use rayscaler::policy::{Registry, policies};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Knows one policy, with one setting.
 struct OnePolicy;
@@ -220,6 +220,7 @@ policies:
     settings: {befor: 1s}
   - name: cooldown
   - 7
+  - name: 8
 ";
     let expected = [
         "line 1: apiVersion: unknown value `rayscaler.io/v1`, did you mean `rayscaler.io/v1alpha1`?; accepted: rayscaler.io/v1alpha1",
@@ -240,13 +241,125 @@ policies:
         "line 25: log.level: unknown value `loud`; accepted: error, warn, info, debug, trace",
         "line 26: log.colour: unknown key; accepted: format, level",
         "line 28: policies[0].name: unknown policy `cooldwn`, did you mean `cooldown`?; accepted: cooldown",
-        "line 29: policies[1].name: missing",
+        "line 29: policies[1].name: missing; accepted: text",
         "line 31: policies[2].settings: unknown setting `befor`",
         "line 32: policies[3].name: policy `cooldown` is already in the chain",
         "line 33: policies[4]: found the number 7; accepted: a map of settings",
+        "line 34: policies[5].name: found the number 8; accepted: text",
         "kind: missing; accepted: RayscalerConfig",
     ];
     assert_eq!(problems(text), expected);
+}
+
+/// Returns settings of this schema in which one value after the other is `wrong`.
+fn settings_with(wrong: &Value, schema: &Value, defs: &Value) -> Vec<Value> {
+    let reference = schema["$ref"].as_str().and_then(|it| it.rsplit('/').next());
+    let schema = reference.map_or(schema, |name| &defs[name]);
+    let below = |schema: &Value| {
+        let deeper = settings_with(wrong, schema, defs);
+        deeper.into_iter().chain([wrong.clone()])
+    };
+    let mut all = Vec::new();
+    for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
+        all.extend(below(schema).map(|value| json!({key: value})));
+    }
+    let free = &schema["additionalProperties"];
+    if free.is_object() {
+        all.extend(below(free).map(|value| json!({"k": value})));
+    }
+    if schema["items"].is_object() {
+        all.extend(below(&schema["items"]).map(|value| json!([value])));
+    }
+    for schema in schema["anyOf"].as_array().into_iter().flatten() {
+        all.extend(settings_with(wrong, schema, defs));
+    }
+    all
+}
+
+#[test]
+fn settings_of_policies_are_refused_in_the_words_of_the_file() {
+    let of_serde = ["invalid ", "expected", "unknown field", "unknown variant"];
+    let wrong = json!(["so-so", "", -1, 1.5, 99_999_999_999_u64, true, null, [7], {"x": 1}]);
+    let registry = Registry::default();
+    let (mut refused, mut taken) = (0, 0);
+    for policy in policies() {
+        let schema = (policy.schema)().to_value();
+        for wrong in wrong.as_array().unwrap() {
+            for settings in settings_with(wrong, &schema, &schema["$defs"]) {
+                let chain = json!([{"name": policy.name, "settings": settings}]);
+                match config::parse(&format!("{HEAD}policies: {chain}\n"), &registry) {
+                    Ok(config) => {
+                        assert!(config::engine(&config, &registry).is_ok(), "{chain}");
+                        taken += 1;
+                    }
+                    Err(errors) => {
+                        for error in errors {
+                            let shown = error.to_string();
+                            let problem = format!("{chain}: {shown}");
+                            assert!(
+                                shown.starts_with("line 3: policies[0].settings"),
+                                "{problem}"
+                            );
+                            assert!(!of_serde.iter().any(|it| shown.contains(it)), "{problem}");
+                        }
+                        refused += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused > 200 && taken > 20, "{refused} {taken}");
+}
+
+#[test]
+fn every_mistake_in_the_settings_of_policies_is_named_with_its_line() {
+    let text = format!(
+        "{HEAD}\
+policies:
+  - name: recycle
+    settings:
+      attempts: three
+      pause: 60
+      puase_max: 1h
+      crash_after:
+  - name: maximum
+    settings:
+      nodes_max: -1
+      resources_max: {{GPU: many, CPU: -4}}
+  - name: rate_up
+    settings:
+      each:
+        select: most
+        policies:
+          - {{type: nodes, value: 10}}
+          - {{type: pods, value: 1.5, period: 1m}}
+  - name: minimum
+    settings: {{at: 1}}
+  - name: stabilization
+    settings: {{down: 2h}}
+  - name: runaway
+    settings: {{turns: 5000000000}}
+"
+    );
+    let expected = [
+        "line 6: policies[0].settings.attempts: found `three`; accepted: a whole number from 0 to 4294967295",
+        "line 7: policies[0].settings.pause: found the number 60; accepted: a duration, such as 100ms, 30s or 1m 30s",
+        "line 8: policies[0].settings.puase_max: unknown key, did you mean `pause_max`?; accepted: attempts, crash_after, image_after, pause, pause_max, refused_after, unregistered_after, unschedulable_after",
+        "line 9: policies[0].settings.crash_after: found nothing; accepted: a duration, such as 100ms, 30s or 1m 30s",
+        "line 12: policies[1].settings.nodes_max: found the number -1; accepted: a whole number from 0",
+        "line 13: policies[1].settings.resources_max.GPU: found `many`; accepted: a number",
+        "line 13: policies[1].settings.resources_max.CPU: -4 is not an amount of 0 or more",
+        "line 17: policies[2].settings.each.select: unknown value `most`; accepted: max, min, disabled",
+        "line 19: policies[2].settings.each.policies[0].period: missing; accepted: a duration, such as 100ms, 30s or 1m 30s",
+        "line 20: policies[2].settings.each.policies[1].type: unknown value `pods`, did you mean `nodes`?; accepted: nodes, percent",
+        "line 20: policies[2].settings.each.policies[1].value: found the number 1.5; accepted: a whole number from 0 to 4294967295",
+        "line 22: policies[3].settings.at: unknown key; accepted: no settings",
+        "line 24: policies[4].settings.down: 7200000 ms; accepted: up to 1h",
+        "line 26: policies[5].settings.turns: found the number 5000000000; accepted: a whole number from 0 to 4294967295",
+    ];
+    let errors = config::parse(&text, &Registry::default()).unwrap_err();
+    let shown: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, expected);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Config, PolicyCatalog, Scaling};
+use super::{Config, PolicyCatalog, Scaling, settings};
 use crate::engine::{BuildError, ChainEntry, Engine, EngineSettings};
 use crate::model::{ClusterSnapshot, Resizing};
 use crate::policy::{self, Registry};
@@ -86,6 +86,11 @@ impl PolicyCatalog for Registry {
     fn check(&self, name: &str, settings: &Map<String, Value>) -> Result<(), String> {
         let entry = self.get(name).ok_or("unknown policy")?;
         (entry.build)(&Value::Object(settings.clone())).map(drop)
+    }
+
+    fn schema(&self, name: &str) -> Option<Value> {
+        let entry = self.get(name)?;
+        Some(settings::written_out(&(entry.schema)().to_value()))
     }
 }
 
@@ -198,12 +203,13 @@ mod tests {
             - name: idle\n  settings: {timeout: soon, tiemout: 1s}\n- name: demnad\n";
         let errors = config::parse(text, &Registry::default()).unwrap_err();
         let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        assert_eq!(text.len(), 2, "{text:#?}");
-        assert!(
-            text[0].starts_with("line 5: policies[0].settings: "),
-            "{text:#?}"
-        );
-        assert!(text[0].contains("tiemout: unknown field") && text[0].contains("timeout: `soon`"));
-        assert!(text[1].contains("unknown policy `demnad`, did you mean `demand`?"));
+        assert_eq!(text.len(), 3, "{text:#?}");
+        for (text, start) in text.iter().zip([
+            "line 5: policies[0].settings.timeout: found `soon`; accepted: a duration",
+            "line 5: policies[0].settings.tiemout: unknown key, did you mean `timeout`?",
+            "line 6: policies[1].name: unknown policy `demnad`, did you mean `demand`?",
+        ]) {
+            assert!(text.starts_with(start), "{text}");
+        }
     }
 }

@@ -1,10 +1,9 @@
 //! What one value alone cannot tell: pairs that contradict each other, addresses, policies.
 
-use super::check::to_json;
 use super::document::{Node, Value};
 use super::error::{ConfigError, Place};
 use super::suggest::closest;
-use super::{Config, HumanDuration, PolicyCatalog};
+use super::{Config, HumanDuration, PolicyCatalog, settings};
 
 /// Returns what is wrong with settings that are each acceptable.
 pub(super) fn check(
@@ -82,9 +81,10 @@ fn chain(document: &Node, policies: &dyn PolicyCatalog) -> Vec<ConfigError> {
                 .map_or_else(String::new, |word| format!(", did you mean `{word}`?"));
             let problem = format!("unknown policy `{name}`{guess}");
             errors.push(ConfigError::new(&at, problem).accepting(known.join(", ")));
-        } else if let Err(problem) = policies.check(name, &settings(policy)) {
+        } else {
             let path = format!("policies[{index}].settings");
-            errors.push(ConfigError::new(&place(&path, document), problem));
+            let given = entry(policy, "settings");
+            errors.extend(settings::check((name, policies), given, (&path, document)));
         }
         if seen.contains(&name) {
             let problem = format!("policy `{name}` is already in the chain");
@@ -101,13 +101,6 @@ fn entry<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
     };
     let entry = entries.iter().find(|entry| entry.key == key)?;
     Some(&entry.node)
-}
-
-fn settings(policy: &Node) -> serde_json::Map<String, serde_json::Value> {
-    match entry(policy, "settings").and_then(to_json) {
-        Some(serde_json::Value::Object(settings)) => settings,
-        _ => serde_json::Map::new(),
-    }
 }
 
 /// Returns where a path stands in the file: its own line, else that of the closest map around it.

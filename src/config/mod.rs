@@ -19,6 +19,7 @@ mod limits;
 mod output;
 mod poll;
 mod scaling;
+mod settings;
 mod suggest;
 
 use schemars::JsonSchema;
