@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterSnapshot, NodeKind, NodeStatus, PodName, Timestamp, WorkerGroupName};
+use super::{ClusterSnapshot, Node, NodeKind, NodeStatus, PodName, Timestamp, WorkerGroupName};
 
 /// Holds that pods of a group were given up in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,15 @@ pub struct FailedStarts {
     /// Whether Kubernetes refused to make them, the last time.
     #[serde(default)]
     pub refused: bool,
+}
+
+impl FailedStarts {
+    /// Returns whether a pod belongs to an attempt after the last one that failed.
+    #[must_use]
+    pub fn is_before(&self, created_at: Timestamp) -> bool {
+        // Kubernetes writes whole seconds.
+        created_at.plus_ms(1_000) > self.at
+    }
 }
 
 /// Holds what is known of nodes that are on their way.
@@ -39,7 +48,7 @@ impl Starts {
                 NodeStatus::Starting => {
                     starting.insert(node.name.clone(), since.unwrap_or(at));
                 }
-                NodeStatus::Running if since.is_some() => drop(self.failed.remove(&node.group)),
+                NodeStatus::Running if since.is_some() => self.joined(node),
                 _ => {}
             }
         }
@@ -47,6 +56,18 @@ impl Starts {
         let groups = snapshot.groups.iter();
         let names: BTreeSet<&WorkerGroupName> = groups.map(|group| &group.name).collect();
         self.failed.retain(|group, _| names.contains(group));
+    }
+
+    /// Takes in that a raylet has registered; one that was there before the last failure has only been
+    /// missing in a reply of the GCS, and proves nothing.
+    fn joined(&mut self, node: &Node) {
+        let failed = self.failed.get(&node.group);
+        if failed
+            .zip(node.created_at)
+            .is_some_and(|(failed, created_at)| failed.is_before(created_at))
+        {
+            self.failed.remove(&node.group);
+        }
     }
 
     /// Takes in that pods of a group were given up.
@@ -61,3 +82,6 @@ impl Starts {
         (failed.at, failed.refused) = (at, refused);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -254,6 +254,7 @@ impl Cluster {
                     let mut node = running(group.name.as_str(), &format!("{replica}-{host}"), "");
                     node.replica = ReplicaName::from(replica.as_str());
                     node.host_index = host;
+                    node.created_at = Some(self.now);
                     node.total = group.host_resources(host);
                     node.available = node.total.clone();
                     self.snapshot.nodes.push(node);
