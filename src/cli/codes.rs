@@ -32,6 +32,7 @@ pub(super) fn unserved(code: &str) -> &'static str {
         "at_total_cap" => "the cap over all groups is reached",
         "not_together" => "some of it fits, but not all of it at one time",
         "nodes_busy" => "only nodes that are busy could serve it, and no group",
+        "nodes_differ" => "the spec of a group promises enough, and its nodes have less",
         "growth_slice" => "pods are asked for in slices, as fast as they appear",
         "upscaling_mode" => "groups grow step by step (upscalingMode: Conservative)",
         "rate_up" => "groups grow no faster than their rate policies allow",

@@ -125,7 +125,7 @@ pub const WEAK_POINTS: &[WeakPoint] = &[
         "operator and Ray derive a node's resources differently",
         "a registered node differs from what its group's spec promises",
         "problem `nodes_differ`",
-        "the operator's rules are followed, and what nodes really have is believed",
+        "the operator's rules are followed, and what nodes really have is believed, unless they are older than what their spec says now",
     ),
     point(
         "W14",

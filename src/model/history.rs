@@ -3,6 +3,7 @@
 //! Only [`History::absorb`] changes it, and times are recorded when something succeeded, not when
 //! it was decided: a patch that failed starts no cool-down.
 
+mod learnt;
 mod orders;
 mod quiet;
 mod recovery;
@@ -13,10 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ClusterSnapshot, Departure, DepartureKind, GangWait, Intent, NodeId, NodeKind, NodeStatus,
-    NodeTemplate, OperatorWaits, Pace, PodName, Problem, ResourceMap, Resume, ScaleDecision,
-    ScaleEvent, Starts, Timestamp, WorkerGroupName,
+    OperatorWaits, Pace, PodName, Resume, ScaleDecision, ScaleEvent, Starts, Timestamp,
+    WorkerGroupName,
 };
 
+pub use learnt::Learnt;
 pub use orders::Followed;
 pub use quiet::Quiet;
 pub use recovery::{HeadSeen, Recovery};
@@ -84,15 +86,6 @@ pub enum Input<'a> {
     GcsReplaced,
 }
 
-/// Holds what a registered node of a group really had.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Learnt {
-    /// The template this corrects; when the RayCluster's changes, the correction is void.
-    pub derived: NodeTemplate,
-    /// Registered totals, without what belongs to one node (`node:<ip>`) or one placement group.
-    pub resources: ResourceMap,
-}
-
 /// Holds replicas that were asked for and are not there yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
@@ -126,7 +119,7 @@ pub struct History {
     pub scaled_up_at: BTreeMap<WorkerGroupName, Timestamp>,
     /// When a group was last scaled down.
     pub scaled_down_at: BTreeMap<WorkerGroupName, Timestamp>,
-    /// What nodes of a group really had.
+    /// What groups promise, and what their nodes really had.
     pub learnt: BTreeMap<WorkerGroupName, Learnt>,
     /// When a pod of a group was last found to have started for too long.
     #[serde(default)]
@@ -245,22 +238,6 @@ impl History {
         }
     }
 
-    /// Returns what a new node of a group will offer: what its nodes really had, else what was derived.
-    #[must_use]
-    pub fn template(&self, group: &WorkerGroupName, derived: &NodeTemplate) -> NodeTemplate {
-        match self
-            .learnt
-            .get(group)
-            .filter(|learnt| learnt.derived == *derived)
-        {
-            Some(learnt) => NodeTemplate {
-                resources: learnt.resources.clone(),
-                ..derived.clone()
-            },
-            None => derived.clone(),
-        }
-    }
-
     /// Returns when Ray was last told of this.
     #[must_use]
     pub fn told_at(&self, departure: &Departure) -> Option<Timestamp> {
@@ -269,23 +246,6 @@ impl History {
             DepartureKind::Leaving { .. } => &self.leaving_told_at,
         };
         told_at.get(&departure.node_id).copied()
-    }
-
-    /// Returns where nodes differ from what the RayCluster promises; what they have is used.
-    #[must_use]
-    pub fn differences(&self) -> Vec<Problem> {
-        let differing = self.learnt.iter().flat_map(|(group, learnt)| {
-            let promised = learnt.derived.resources.iter();
-            let differing = promised.filter(|(name, amount)| learnt.resources.get(name.as_str()) != *amount);
-            differing.map(move |(name, amount)| Problem {
-                code: "nodes_differ".to_owned(),
-                detail: format!(
-                    "group {group}: its nodes have {name} {}, its spec promises {amount}; going by the nodes",
-                    learnt.resources.get(name.as_str()),
-                ),
-            })
-        });
-        differing.collect()
     }
 
     /// Takes for known what `decision` found idle for long enough, as if an earlier reply of the GCS
@@ -387,14 +347,18 @@ impl History {
             still.is_some_and(|replicas| replicas >= asked.replicas)
                 && u32::try_from(live()).unwrap_or(u32::MAX) < asked.replicas
         });
-        self.learn(snapshot);
+        self.learn(snapshot, at);
         self.observe_starts(snapshot, at);
         self.pace.observe(snapshot, at);
         self.starts.observe(snapshot, at);
         let is_known = |name: &WorkerGroupName| snapshot.group(name).is_some();
         self.scaled_up_at.retain(|name, _| is_known(name));
         self.scaled_down_at.retain(|name, _| is_known(name));
-        self.learnt.retain(|name, _| is_known(name));
+        // A group that cannot be read for a while has not lost its nodes.
+        let is_skipped =
+            |name: &WorkerGroupName| snapshot.skipped.iter().any(|it| it.name == *name);
+        self.learnt
+            .retain(|name, _| is_known(name) || is_skipped(name));
         self.start_failed_at.retain(|name, _| is_known(name));
     }
 
@@ -426,44 +390,6 @@ impl History {
             }
         }
     }
-
-    fn learn(&mut self, snapshot: &ClusterSnapshot) {
-        for group in &snapshot.groups {
-            if self
-                .learnt
-                .get(&group.name)
-                .is_some_and(|learnt| learnt.derived == group.template)
-            {
-                continue;
-            }
-            let registered = snapshot.nodes.iter().find(|node| {
-                node.kind == NodeKind::Worker
-                    && node.group == group.name
-                    && node.status == NodeStatus::Running
-                    // A raylet that could not be read teaches nothing.
-                    && !node.total.is_empty()
-            });
-            if let Some(node) = registered {
-                let resources = node
-                    .total
-                    .iter()
-                    .filter(|(name, _)| belongs_to_the_group(name.as_str()));
-                let resources = resources
-                    .map(|(name, amount)| (name.clone(), amount))
-                    .collect();
-                let derived = group.template.clone();
-                self.learnt
-                    .insert(group.name.clone(), Learnt { derived, resources });
-            }
-        }
-    }
-}
-
-/// Returns whether every node of a group has this resource, not only the node that registered it.
-fn belongs_to_the_group(name: &str) -> bool {
-    let is_of_a_placement_group = name.contains("_group_");
-    let is_of_host_zero = name.starts_with("TPU-") && name.ends_with("-head");
-    !(name.starts_with("node:") || is_of_a_placement_group || is_of_host_zero)
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub use demand::{
 pub use departure::{Departure, DepartureKind};
 pub use gang_wait::GangWait;
 pub use group::{NodeTemplate, ReplicaBounds, SkippedGroup, WorkerGroup, WorkerGroupName};
-pub use history::{Asked, Followed, HeadSeen, History, Input, Quiet, Recovery};
+pub use history::{Asked, Followed, HeadSeen, History, Input, Learnt, Quiet, Recovery};
 pub use intent::{ANNOTATION_INTENT, HeadPod, INTENT_BYTES_MAX, Intent};
 pub use labels::Labels;
 pub use mode::ScalingMode;

@@ -1,11 +1,13 @@
 //! Everything one decision may look at.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
     ClusterConstraint, Departure, GangRequest, IdleTermination, Node, NodeKind, NodeStatus, Orders,
-    ReplicaName, Resizing, ResourceDemand, SkippedGroup, Timestamp, WorkerGroup, WorkerGroupName,
-    Writing,
+    PodName, ReplicaName, Resizing, ResourceDemand, SkippedGroup, Timestamp, WorkerGroup,
+    WorkerGroupName, Writing,
 };
 
 /// Says how fast groups may grow.
@@ -117,6 +119,9 @@ pub struct ClusterSnapshot {
     /// Nodes whose pods are gone or going, which Ray does not know, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub departures: Vec<Departure>,
+    /// Workers whose Ray container is given something else than the template of their group gives now.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub outdated: BTreeSet<PodName>,
     /// Who may write.
     #[serde(default)]
     pub writing: Writing,

@@ -7,6 +7,7 @@
 
 mod nodes;
 mod orders;
+mod outdated;
 mod replicas;
 
 #[cfg(test)]
@@ -47,7 +48,9 @@ pub fn join(input: &JoinInput<'_>) -> ClusterSnapshot {
     problems.extend(ray.problems.iter().cloned());
     let nodes = nodes::join_nodes(input, &mut problems);
     report_orphans(raycluster, &nodes, &mut problems);
-    let orders = orders::orders(&nodes::own_pods(input), &mut problems);
+    let own_pods = nodes::own_pods(input);
+    let orders = orders::orders(&own_pods, &mut problems);
+    let outdated = outdated::outdated(raycluster, &own_pods);
     let mut gangs = ray.gangs.clone();
     for gang in &mut gangs {
         gang.bundles.retain(|bundle| bundle.count > 0);
@@ -78,6 +81,7 @@ pub fn join(input: &JoinInput<'_>) -> ClusterSnapshot {
         resizing: Resizing::default(),
         termination: None,
         departures: Vec::new(),
+        outdated,
         writing: Writing::default(),
         orders,
         completeness: input.completeness,

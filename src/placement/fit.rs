@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::ResourceRequest;
+use crate::model::{NodeTemplate, ResourceRequest, WorkerGroup};
 
 use super::outfit::Outfit;
 use super::pool::{Pool, Template};
@@ -14,8 +14,8 @@ const GROUPS_EXPLAINED: usize = 8;
 /// Says why requests that found no place found none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoFit {
-    /// A stable word: `infeasible`, `at_maximum`, `at_total_cap`, `not_together`, `nodes_busy`, or that
-    /// of a limit on growth, such as `rate_up`.
+    /// A stable word: `infeasible`, `at_maximum`, `at_total_cap`, `not_together`, `nodes_busy`,
+    /// `nodes_differ`, or that of a limit on growth, such as `rate_up`.
     pub code: &'static str,
     /// Group by group, in one line.
     pub detail: String,
@@ -25,9 +25,26 @@ pub struct NoFit {
 pub(super) type Explained = BTreeMap<(ShapeId, Vec<(usize, u64)>), NoFit>;
 
 impl Pool {
-    /// Returns whether an empty node of any group, or any running node, could serve `request`.
+    /// Returns the outfit that the spec of a group promises, where nodes are known to have less.
+    pub(super) fn promised(&mut self, group: &WorkerGroup, known: &NodeTemplate) -> Option<u32> {
+        let mut promised = group.template.resources.iter();
+        let has_less = promised.any(|(name, amount)| known.resources.get(name.as_str()) < amount);
+        has_less.then(|| {
+            let total = group.host_resources(0);
+            let names = (&total, &total, &known.labels);
+            self.outfits.intern(names, &self.asked, &self.shapes)
+        })
+    }
+
+    /// Returns whether an empty node of any group, or any running node, could serve `request`, or would
+    /// if it was what the group's spec promises: nodes that were less may be older than the spec.
     pub fn could_ever_fit(&mut self, request: &ResourceRequest) -> bool {
         let shape = self.number_of(request);
+        let mut promised = self.templates.iter().filter_map(|it| it.promised);
+        promised.any(|outfit| self.outfits.get(outfit).could_hold(shape)) || self.could_hold(shape)
+    }
+
+    fn could_hold(&self, shape: ShapeId) -> bool {
         let kinds = self.templates.iter().flat_map(|template| &template.launch);
         let mut new = kinds.map(|(class, _)| self.outfit_of(*class));
         let mut running = self.running.iter().map(|outfit| self.outfits.get(*outfit));
@@ -120,8 +137,16 @@ impl Pool {
         }
         code = limit.unwrap_or(code);
         if code == "infeasible" && self.could_ever_fit(request) {
-            code = "nodes_busy";
-            details.push("a node that is there: busy".to_owned());
+            let (word, detail) = if self.could_hold(shape) {
+                ("nodes_busy", "a node that is there: busy")
+            } else {
+                (
+                    "nodes_differ",
+                    "a spec promises enough, and its nodes have less",
+                )
+            };
+            code = word;
+            details.push(detail.to_owned());
         }
         let more = self.templates.len().saturating_sub(GROUPS_EXPLAINED);
         if more > 0 {

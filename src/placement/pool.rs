@@ -96,6 +96,8 @@ pub struct Template {
     /// The same as placing may count on: resized to the most they may have.
     pub(super) launch: Vec<(u32, u64)>,
     pub(super) totals: Vec<(ResourceMap, u64)>,
+    /// Outfit of its first host as the spec promises it, where its nodes had something else.
+    pub(super) promised: Option<u32>,
 }
 
 /// Holds the nodes of one decision.
@@ -227,6 +229,7 @@ impl Pool {
 
     fn template(&mut self, group: &WorkerGroup, facts: Facts<'_>) -> Template {
         let known = facts.history.template(&group.name, &group.template);
+        let promised = self.promised(group, &known);
         let at = self.templates.len();
         let hosts = u64::from(group.num_of_hosts.max(1));
         let mut zero = known.resources.clone();
@@ -265,6 +268,7 @@ impl Pool {
             kinds,
             launch,
             totals,
+            promised,
         }
     }
 

@@ -131,6 +131,9 @@ fn a_node_that_differs_from_its_spec_is_told_and_believed() {
     let learnt = Learnt {
         derived: derived.clone(),
         resources: of(2),
+        since: Timestamp::default(),
+        is_edited: false,
+        taught_by: None,
     };
     history.learnt.insert("small".into(), learnt);
     assert_eq!(history.template(&"small".into(), &derived).resources, of(2));
