@@ -118,7 +118,7 @@ pub const WEAK_POINTS: &[WeakPoint] = &[
         "pods in a crash loop or without an image are never replaced",
         "the state of the Ray container and the age of the pod",
         "`rayscaler_pods_waiting` by reason; hold `group_open`",
-        "after some minutes the pod is named and made anew; when that brings no node three times in a row nothing is asked of the group for a while, and demand goes to others",
+        "after some minutes the pod is named and made anew, and one that has ended is made anew by the operator; when that brings no node three times in a row nothing is asked of the group for a while, and demand goes to others",
     ),
     point(
         "W13",

@@ -350,7 +350,7 @@ impl History {
         self.learn(snapshot, at);
         self.observe_starts(snapshot, at);
         self.pace.observe(snapshot, at);
-        self.starts.observe(snapshot, at);
+        self.starts.observe(snapshot, (at, self.recovery.since));
         let is_known = |name: &WorkerGroupName| snapshot.group(name).is_some();
         self.scaled_up_at.retain(|name, _| is_known(name));
         self.scaled_down_at.retain(|name, _| is_known(name));

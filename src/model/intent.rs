@@ -216,11 +216,7 @@ impl Intent {
             history.surges.entry(group.clone()).or_insert(*surge);
         }
         for (group, (count, refused, age_ms)) in &self.gave_up {
-            let failed = FailedStarts {
-                count: *count,
-                at: at(*age_ms),
-                refused: *refused,
-            };
+            let failed = FailedStarts::given_up(*count, *refused, at(*age_ms));
             history.starts.failed.entry(group.clone()).or_insert(failed);
         }
         for (group, (count, age_ms)) in &self.removed {
@@ -396,7 +392,7 @@ mod tests {
                 for (group, (count, refused, age)) in groups.into_iter().zip(counts) {
                     let at = NOW.minus_ms(age);
                     history.surges.insert(group.clone(), (count + 1, count));
-                    let failed = FailedStarts { count, at, refused };
+                    let failed = FailedStarts::given_up(count, refused, at);
                     history.starts.failed.insert(group.clone(), failed);
                     let event = ScaleEvent {
                         removed: count,

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterConstraint, Departure, GangRequest, IdleTermination, Node, NodeKind, NodeStatus, Orders,
-    PodName, ReplicaName, Resizing, ResourceDemand, SkippedGroup, Timestamp, WorkerGroup,
-    WorkerGroupName, Writing,
+    ClusterConstraint, Departure, FailedStart, GangRequest, IdleTermination, Node, NodeKind,
+    NodeStatus, Orders, PodName, ReplicaName, Resizing, ResourceDemand, SkippedGroup, Timestamp,
+    WorkerGroup, WorkerGroupName, Writing,
 };
 
 /// Says how fast groups may grow.
@@ -122,6 +122,9 @@ pub struct ClusterSnapshot {
     /// Workers whose Ray container is given something else than the template of their group gives now.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub outdated: BTreeSet<PodName>,
+    /// Pods that ended lately before a raylet of theirs had registered, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_starts: Vec<FailedStart>,
     /// Who may write.
     #[serde(default)]
     pub writing: Writing,

@@ -6,7 +6,22 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClusterSnapshot, Node, NodeKind, NodeStatus, PodName, Timestamp, WorkerGroupName};
 
-/// Holds that pods of a group were given up in a row.
+/// Holds a pod that ended by itself before a raylet of it had registered.
+///
+/// Shape: not for pods that were deleted, evicted, or lost with their machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FailedStart {
+    /// When it was seen to have ended, by our own clock.
+    pub ended_at: Timestamp,
+    /// The pod, which may be gone.
+    pub pod: PodName,
+    /// Its group.
+    pub group: WorkerGroupName,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+/// Holds that pods of a group did not come up in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedStarts {
     /// How many times, without a node that joined in between.
@@ -16,9 +31,22 @@ pub struct FailedStarts {
     /// Whether Kubernetes refused to make them, the last time.
     #[serde(default)]
     pub refused: bool,
+    /// Whether pods ended by themselves since a node has joined: the operator makes them anew for ever.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
 }
 
 impl FailedStarts {
+    /// Returns that pods were given up `count` times, the last time at `at`.
+    pub(super) const fn given_up(count: u32, refused: bool, at: Timestamp) -> Self {
+        Self {
+            count,
+            at,
+            refused,
+            ended: false,
+        }
+    }
+
     /// Returns whether a pod belongs to an attempt after the last one that failed.
     #[must_use]
     pub fn is_before(&self, created_at: Timestamp) -> bool {
@@ -35,11 +63,21 @@ pub struct Starts {
     pub since: BTreeMap<PodName, Timestamp>,
     /// Groups whose pods do not come.
     pub failed: BTreeMap<WorkerGroupName, FailedStarts>,
+    /// Pods that ended by themselves and have been counted.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub counted: BTreeSet<PodName>,
 }
 
 impl Starts {
     /// Takes in which pods there are; a node that joins proves that its group's pods do come.
-    pub(super) fn observe(&mut self, snapshot: &ClusterSnapshot, at: Timestamp) {
+    ///
+    /// `recovered_at` is when the GCS was last found to be back.
+    pub(super) fn observe(
+        &mut self,
+        snapshot: &ClusterSnapshot,
+        (at, recovered_at): (Timestamp, Option<Timestamp>),
+    ) {
+        self.count_ended(snapshot, recovered_at);
         let mut starting = BTreeMap::new();
         let workers = snapshot.nodes.iter();
         for node in workers.filter(|node| node.kind == NodeKind::Worker) {
@@ -70,16 +108,41 @@ impl Starts {
         }
     }
 
+    /// Counts pods that ended by themselves; those that were made before the last failure belong to
+    /// the same attempt.
+    fn count_ended(&mut self, snapshot: &ClusterSnapshot, recovered_at: Option<Timestamp>) {
+        let ended = &snapshot.failed_starts;
+        self.counted
+            .retain(|pod| ended.iter().any(|start| start.pod == *pod));
+        for start in ended {
+            if !self.counted.insert(start.pod.clone())
+                // No raylet can register with a GCS that is out, and another GCS does not know who had.
+                || recovered_at.is_some_and(|at| start.created_at <= at)
+                || snapshot.group(&start.group).is_none()
+            {
+                continue;
+            }
+            let failed = self.failed.get(&start.group);
+            if failed.is_none_or(|failed| failed.is_before(start.created_at)) {
+                let failed = self.fail(&start.group, start.ended_at);
+                (failed.refused, failed.ended) = (false, true);
+            }
+        }
+    }
+
     /// Takes in that pods of a group were given up.
     pub(super) fn record_failure(&mut self, group: &WorkerGroupName, refused: bool, at: Timestamp) {
+        let failed = self.fail(group, at);
+        failed.refused = refused;
+        failed.ended &= !refused;
+    }
+
+    fn fail(&mut self, group: &WorkerGroupName, at: Timestamp) -> &mut FailedStarts {
         let failed = self.failed.entry(group.clone());
-        let failed = failed.or_insert(FailedStarts {
-            count: 0,
-            at,
-            refused,
-        });
+        let failed = failed.or_insert(FailedStarts::given_up(0, false, at));
         failed.count = failed.count.saturating_add(1);
-        (failed.at, failed.refused) = (at, refused);
+        failed.at = at;
+        failed
     }
 }
 

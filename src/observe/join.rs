@@ -82,6 +82,7 @@ pub fn join(input: &JoinInput<'_>) -> ClusterSnapshot {
         termination: None,
         departures: Vec::new(),
         outdated,
+        failed_starts: Vec::new(),
         writing: Writing::default(),
         orders,
         completeness: input.completeness,

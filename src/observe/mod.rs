@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod convert;
 pub mod departures;
 pub mod derive;
+mod failed_starts;
 #[cfg(test)]
 mod fake_api;
 pub mod fence;

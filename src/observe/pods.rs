@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use futures_util::FutureExt;
 
 use super::cluster::{ClusterError, ClusterName};
+use super::failed_starts::EndedPods;
 use super::object_watch::{Now, ObjectWatch, Scope, Told, Watched, query_value};
-use crate::model::Timestamp;
+use crate::model::{FailedStart, Timestamp};
 use crate::wire::kube_client::KubeClient;
 use crate::wire::pod::{LABEL_CLUSTER, PodFacts, PodObject};
 
@@ -45,6 +46,7 @@ pub struct PodWatch {
     namespace: String,
     next: Option<PodChange>,
     departed: Departed,
+    ended: EndedPods,
 }
 
 impl PodWatch {
@@ -58,6 +60,7 @@ impl PodWatch {
         };
         Self {
             departed: Departed::new(clock.0.clone()),
+            ended: EndedPods::new(clock.0.clone()),
             watch: ObjectWatch::new(client, scope, clock),
             pods: BTreeMap::new(),
             is_in_step: false,
@@ -83,6 +86,11 @@ impl PodWatch {
     pub fn departed(&self, name: &str) -> Option<&str> {
         let uid = self.departed.uids.get(name);
         uid.filter(|_| self.is_in_step).map(|(uid, _)| uid.as_str())
+    }
+
+    /// Returns the workers that ended by themselves lately; the operator deletes them within a moment.
+    pub fn ended(&self) -> impl Iterator<Item = &FailedStart> {
+        self.ended.iter()
     }
 
     /// Returns the last moment at which the pods were known to be right, `now` while a watch is open;
@@ -165,6 +173,7 @@ impl PodWatch {
         let pods: BTreeMap<String, PodFacts> =
             facts.map(|facts| (facts.name.clone(), facts)).collect();
         let differs = pods != self.pods;
+        pods.values().for_each(|pod| self.ended.note(pod));
         let before = std::mem::replace(&mut self.pods, pods);
         let is_gone = |pod: &&PodFacts| {
             let now = self.pods.get(&pod.name);
@@ -181,6 +190,7 @@ impl PodWatch {
         let facts = comparable(pod);
         let differs = self.pods.get(&facts.name) != Some(&facts);
         self.departed.uids.remove(&facts.name);
+        self.ended.note(&facts);
         self.pods.insert(facts.name.clone(), facts);
         differs
     }

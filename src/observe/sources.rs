@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::SourceError;
 use super::cluster::{ClusterChange, ClusterSource, ClusterWatch};
 use super::departures::departures;
+use super::failed_starts::failed_starts;
 use super::fence::OwnHead;
 use super::join::{JoinInput, join};
 use super::ray::{RayFacts, RayUpdate};
@@ -231,6 +232,7 @@ impl Sources {
             let mut snapshot = join(&input);
             let departed = |name: &str| self.cluster.pods().departed(name);
             snapshot.departures = departures(&input, &departed);
+            snapshot.failed_starts = failed_starts(&input, self.cluster.pods().ended());
             let heads = (pods.as_slice(), self.cluster.pods().is_in_step());
             snapshot.writing = self.own.look(raycluster, heads, &mut snapshot.problems);
             snapshot.unreadable = unreadable;

@@ -7,6 +7,10 @@
 //! is launched there, and demand goes to other groups that fit. After a pause one replica may try, or a
 //! placement group whole; a node that joins closes the breaker.
 //!
+//! Pods that end before a raylet of theirs has registered are made anew by the operator, under other
+//! names and for ever. Each attempt counts as if we had given it up, and when the group is opened what
+//! has been made anew since is taken back.
+//!
 //! A group whose pods Kubernetes refuses is opened, too, and what it was asked for is taken back: the
 //! operator ends its pass where a pod is refused, so that no group behind gets any.
 //!
@@ -48,6 +52,9 @@ const REFUSED_PAUSE_MAX_MS: u64 = 300_000;
 
 /// The word for a group that is not asked for more.
 const OPEN: &str = "group_open";
+
+/// The word for replicas that are taken back because their pods end again and again.
+const CRASHED: &str = "crash_loop";
 
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -118,6 +125,9 @@ impl Policy for Recycle {
             }
             let is_open = |failed: &FailedStarts| failed.refused || failed.count >= self.attempts;
             if let Some(failed) = failed.filter(is_open) {
+                if failed.ended && quiet_until.is_some() {
+                    call_back(ctx, plan, group, failed);
+                }
                 open(ctx, plan, group, (failed, quiet_until));
             }
         }
@@ -269,6 +279,39 @@ impl Recycle {
             plan.launch_required(&group.name, released, "recycled");
         } else if released > 0 {
             close_down(plan, group, attempts);
+        }
+    }
+}
+
+/// Takes back what would only end as the pods before it: replicas that have no pod, and pods that the
+/// operator has made since the last one ended. What was made before may be of another sort.
+fn call_back(ctx: PolicyContext<'_>, plan: &mut Plan, group: &WorkerGroup, failed: FailedStarts) {
+    let times = failed.count;
+    let detail = format!("its pods ended before they had joined, {times} times in a row");
+    plan.call_off(&group.name, u32::MAX, CRASHED, &detail);
+    let is_new = |node: &Node| {
+        node.status == NodeStatus::Starting
+            && node.waiting_reason != "SchedulingGated"
+            && node.created_at.is_some_and(|at| failed.is_before(at))
+    };
+    let Some(draft) = plan.group(&group.name) else {
+        return;
+    };
+    let min = draft.bounds().min;
+    let new = draft.staying().filter(|replica| {
+        replica.health == ReplicaHealth::Capacity && replica.nodes(ctx.snapshot).all(is_new)
+    });
+    let new: Vec<ReplicaName> = new.map(|replica| replica.name.clone()).collect();
+    for replica in &new {
+        // The minimum is asked for whatever becomes of it.
+        if plan.replicas_to(&group.name) > min {
+            let release = Release {
+                replica,
+                cause: RemovalCause::Stuck,
+                code: CRASHED,
+                idle_ms: 0,
+            };
+            plan.release(ctx, &group.name, release);
         }
     }
 }

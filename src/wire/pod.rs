@@ -41,6 +41,18 @@ pub const ANNOTATION_PROTECT: &str = "rayscaler.io/protect";
 /// Says how far the resize of the pod in place has come; Ray's own autoscaler reads and writes it too.
 pub const ANNOTATION_RESIZE: &str = "ray.io/ippr-status";
 
+/// What the kubelet and others write into `status.reason` of a pod that had to make room, or whose
+/// machine went down.
+const DRIVEN_OUT: [&str; 7] = [
+    "Evicted",
+    "NodeLost",
+    "NodeShutdown",
+    "Preempted",
+    "Preempting",
+    "Shutdown",
+    "Terminated",
+];
+
 /// Says how far a pod is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PodPhase {
@@ -135,6 +147,8 @@ pub struct PodFacts {
     pub phase: PodPhase,
     /// `status.reason`: `Evicted`, `Preempting`, ...
     pub reason: String,
+    /// Whether the condition `DisruptionTarget` is true: preempted, evicted, or its machine is gone.
+    pub is_disrupted: bool,
     /// `status.podIP`; empty until there is one.
     pub pod_ip: String,
     /// `status.hostIP`; empty until there is one.
@@ -177,6 +191,26 @@ impl PodFacts {
         let is_terminated = matches!(state, Some(ContainerState::Terminated { .. }));
         let is_over = matches!(self.phase, PodPhase::Failed | PodPhase::Succeeded);
         is_terminated && (is_over || self.is_never_restarted || self.is_terminating())
+    }
+
+    /// Returns whether the operator takes the pod for unhealthy and replaces it.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let container = self.ray_container.as_ref().map(|it| &it.state);
+        let is_terminated = matches!(container, Some(ContainerState::Terminated { .. }));
+        match self.phase {
+            PodPhase::Failed | PodPhase::Succeeded => true,
+            PodPhase::Running => self.is_never_restarted && is_terminated,
+            PodPhase::Pending | PodPhase::Unknown => false,
+        }
+    }
+
+    /// Returns whether the pod has ended, and nobody but itself has ended it: it was not deleted, and
+    /// its machine neither needed the room nor went down.
+    #[must_use]
+    pub fn has_ended_by_itself(&self) -> bool {
+        let is_driven_out = self.is_disrupted || DRIVEN_OUT.contains(&self.reason.as_str());
+        self.has_ended() && !self.is_terminating() && !is_driven_out
     }
 
     /// Returns whether the pod has a deletion timestamp.

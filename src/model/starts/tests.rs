@@ -1,6 +1,6 @@
 //! Which starts count as failed, and what makes up for them.
 
-use super::Starts;
+use super::{FailedStart, Starts};
 use crate::model::{
     ClusterSnapshot, Labels, Node, NodeKind, NodeStatus, NodeTemplate, ReplicaBounds, ResourceMap,
     Timestamp, WorkerGroup,
@@ -29,7 +29,16 @@ fn node(name: &str, created_at: i64, status: NodeStatus) -> Node {
     }
 }
 
-fn snapshot(nodes: Vec<Node>) -> ClusterSnapshot {
+fn ended(name: &str, (created_at, ended_at): (i64, i64)) -> FailedStart {
+    FailedStart {
+        ended_at: second(ended_at),
+        pod: name.into(),
+        group: "g".into(),
+        created_at: second(created_at),
+    }
+}
+
+fn snapshot(nodes: Vec<Node>, failed_starts: Vec<FailedStart>) -> ClusterSnapshot {
     let group = WorkerGroup {
         surge: 0,
         has_replicas: true,
@@ -48,6 +57,7 @@ fn snapshot(nodes: Vec<Node>) -> ClusterSnapshot {
     ClusterSnapshot {
         groups: vec![group],
         nodes,
+        failed_starts,
         ..ClusterSnapshot::default()
     }
 }
@@ -61,7 +71,7 @@ fn a_node_that_is_missing_in_one_reply_proves_nothing() {
     let mut starts = Starts::default();
     let see = |starts: &mut Starts, status, created_at, at| {
         let nodes = vec![node("w1", created_at, status)];
-        starts.observe(&snapshot(nodes), second(at));
+        starts.observe(&snapshot(nodes, Vec::new()), (second(at), None));
     };
     starts.record_failure(&"g".into(), false, second(100));
     see(&mut starts, NodeStatus::Running, 50, 110);
@@ -72,4 +82,43 @@ fn a_node_that_is_missing_in_one_reply_proves_nothing() {
     see(&mut starts, NodeStatus::Starting, 100, 125);
     see(&mut starts, NodeStatus::Running, 100, 130);
     assert_eq!(count(&starts), 0);
+}
+
+#[test]
+fn pods_that_end_without_having_joined_count_once_an_attempt() {
+    let mut starts = Starts::default();
+    let see = |starts: &mut Starts, failed: &[FailedStart], at| {
+        starts.observe(&snapshot(Vec::new(), failed.to_vec()), (second(at), None));
+    };
+    let mut failed = vec![ended("a", (10, 20)), ended("b", (10, 21))];
+    see(&mut starts, &failed, 22);
+    see(&mut starts, &failed, 23);
+    assert_eq!(count(&starts), 1, "they were made together");
+    assert!(starts.failed[&"g".into()].ended);
+    failed.push(ended("c", (22, 30)));
+    see(&mut starts, &failed, 31);
+    assert_eq!(count(&starts), 2, "made anew");
+    // One that joins closes the breaker, and what has been counted is not counted again.
+    let nodes = vec![node("d", 32, NodeStatus::Starting)];
+    starts.observe(&snapshot(nodes, failed.clone()), (second(40), None));
+    let nodes = vec![node("d", 32, NodeStatus::Running)];
+    starts.observe(&snapshot(nodes, failed.clone()), (second(45), None));
+    assert_eq!(count(&starts), 0);
+    see(&mut starts, &failed, 46);
+    assert_eq!(count(&starts), 0);
+    see(&mut starts, &[], 90);
+    assert!(starts.counted.is_empty());
+}
+
+#[test]
+fn pods_that_end_while_there_is_no_gcs_are_not_to_blame() {
+    let mut starts = Starts::default();
+    let back_at = Some(second(50));
+    let failed = [ended("a", (10, 60)), ended("b", (45, 70))];
+    let seen = snapshot(Vec::new(), failed.to_vec());
+    starts.observe(&seen, (second(75), back_at));
+    assert_eq!(count(&starts), 0);
+    let seen = snapshot(Vec::new(), vec![ended("c", (55, 80))]);
+    starts.observe(&seen, (second(85), back_at));
+    assert_eq!(count(&starts), 1);
 }

@@ -8,7 +8,7 @@ use crate::model::{
     Labels, Node, NodeKind, NodeStatus, PodName, Problem, ReplicaName, ResourceMap, Timestamp,
     WorkerGroupName,
 };
-use crate::wire::pod::{ContainerState, PodFacts, PodPhase};
+use crate::wire::pod::{ContainerState, PodFacts};
 use crate::wire::raycluster::RayCluster;
 
 /// Returns the nodes of a snapshot.
@@ -143,13 +143,13 @@ impl<'a> Listed<'a> {
 /// Returns what can be expected of a pod and its raylet.
 fn status(pod: &PodFacts, raylets: &Raylets<'_>, is_listed: bool) -> NodeStatus {
     // The operator deletes what has ended and makes it anew: nobody else has to make up for it.
-    if pod.is_terminating() && (is_listed || !has_ended(pod)) {
+    if pod.is_terminating() && (is_listed || !pod.has_ended()) {
         return NodeStatus::Terminating;
     }
     if is_listed {
         return NodeStatus::Deleting;
     }
-    if has_ended(pod) {
+    if pod.has_ended() {
         return NodeStatus::Failed;
     }
     match raylets.current.map(|node| node.status) {
@@ -157,17 +157,6 @@ fn status(pod: &PodFacts, raylets: &Raylets<'_>, is_listed: bool) -> NodeStatus 
         Some(_) => NodeStatus::Running,
         None if is_stopped(pod, raylets.dead_count) => NodeStatus::Stopped,
         None => NodeStatus::Starting,
-    }
-}
-
-/// Returns whether the operator takes the pod for unhealthy and replaces it.
-fn has_ended(pod: &PodFacts) -> bool {
-    let container = pod.ray_container.as_ref().map(|container| &container.state);
-    let is_terminated = matches!(container, Some(ContainerState::Terminated { .. }));
-    match pod.phase {
-        PodPhase::Failed | PodPhase::Succeeded => true,
-        PodPhase::Running => pod.is_never_restarted && is_terminated,
-        PodPhase::Pending | PodPhase::Unknown => false,
     }
 }
 

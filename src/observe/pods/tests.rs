@@ -105,6 +105,26 @@ async fn only_fields_that_we_read_wake_anyone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_ended_is_remembered_when_it_is_gone() {
+    let pod = |version: &str, phase: &str| {
+        let mut pod = pod("a", version, phase);
+        pod["metadata"]["labels"] = json!({"ray.io/node-type": "worker", "ray.io/group": "g"});
+        pod
+    };
+    let (answer, events) = stream();
+    let api = FakeApi::new([page("5", "", &[pod("3", "Running")]), answer]);
+    let mut watch = watch(&api);
+    changed(&mut watch).await;
+    assert_eq!(watch.ended().count(), 0);
+    feed(&events, "MODIFIED", &pod("6", "Failed"));
+    feed(&events, "DELETED", &pod("7", "Failed"));
+    changed(&mut watch).await;
+    assert_eq!(watch.pods().len(), 0);
+    let ended: Vec<&str> = watch.ended().map(|it| it.pod.as_str()).collect();
+    assert_eq!(ended, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_empty_cluster_is_in_step() {
     let api = FakeApi::new([page("5", "", &[])]);
     let mut watch = watch(&api);

@@ -197,6 +197,9 @@ fn fill_status(facts: &mut PodFacts, ray_name: &str, raw: RawStatus) {
     let is_unscheduled =
         |condition: &RawCondition| condition.r#type == "PodScheduled" && condition.status != "True";
     let conditions = raw.conditions.unwrap_or_default();
+    facts.is_disrupted = conditions
+        .iter()
+        .any(|condition| condition.r#type == "DisruptionTarget" && condition.status == "True");
     if let Some(condition) = conditions.into_iter().find(is_unscheduled) {
         facts.unscheduled_reason = condition.reason.unwrap_or_default();
         facts.unscheduled_message = condition.message.unwrap_or_default();

@@ -1,0 +1,204 @@
+//! Pods that ended before a raylet of theirs had registered.
+//!
+//! With Ray's autoscaler v2 the operator has no container started again: a pod whose Ray container ends
+//! is deleted within a moment and made anew under another name. What is there when we look tells
+//! nothing of that, so that the ends are noted as the watch tells of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Now;
+use super::join::JoinInput;
+use crate::model::{FailedStart, PodName, Timestamp, WorkerGroupName};
+use crate::wire::pod::PodFacts;
+
+/// How long a pod is remembered: the GCS answers many times by then. Units: milliseconds.
+const ENDED_KEPT_MS: u64 = 60_000;
+
+/// How many pods of a group are remembered: pods that end together are one attempt.
+const PER_GROUP_MAX: usize = 16;
+
+/// Remembers workers that ended by themselves.
+pub(super) struct EndedPods {
+    pods: BTreeMap<String, FailedStart>,
+    now: Now,
+}
+
+impl EndedPods {
+    pub(super) fn new(now: Now) -> Self {
+        Self {
+            pods: BTreeMap::new(),
+            now,
+        }
+    }
+
+    /// Looks at a pod that is there, and notes it if it has ended.
+    pub(super) fn note(&mut self, pod: &PodFacts) {
+        let is_news = pod.node_type == "worker" && !self.pods.contains_key(&pod.name);
+        if !is_news || !pod.has_ended_by_itself() {
+            return;
+        }
+        let now = (self.now)();
+        self.pods
+            .retain(|_, start| now.millis_since(start.ended_at) < ENDED_KEPT_MS);
+        let start = FailedStart {
+            ended_at: now,
+            pod: PodName::from(pod.name.as_str()),
+            group: WorkerGroupName::from(pod.group.as_str()),
+            created_at: Timestamp::from_ms(pod.created_at_ms.unwrap_or(0)),
+        };
+        let of_group = self.pods.values().filter(|it| it.group == start.group);
+        if of_group.count() < PER_GROUP_MAX {
+            self.pods.insert(pod.name.clone(), start);
+        }
+    }
+
+    /// Returns those that are remembered, whether they had registered or not.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &FailedStart> {
+        let now = (self.now)();
+        let pods = self.pods.values();
+        pods.filter(move |start| now.millis_since(start.ended_at) < ENDED_KEPT_MS)
+    }
+}
+
+/// Returns those of the `ended` pods of which no raylet has ever registered, sorted.
+///
+/// Only a reply of the GCS that is younger than the end of a pod says so; it also has the raylets that
+/// have died. What was named in `workersToDelete` has been given up by whoever named it.
+pub(super) fn failed_starts<'a>(
+    input: &JoinInput<'_>,
+    ended: impl Iterator<Item = &'a FailedStart>,
+) -> Vec<FailedStart> {
+    let mut found: Vec<FailedStart> = ended
+        .filter(|start| {
+            let gcs_at = input.completeness.gcs_at;
+            gcs_at.is_some_and(|gcs_at| gcs_at > start.ended_at)
+        })
+        .cloned()
+        .collect();
+    if found.is_empty() {
+        return found;
+    }
+    let raylets = input.ray.nodes.iter();
+    let registered: BTreeSet<&str> = raylets.map(|node| node.instance_id.as_str()).collect();
+    let groups = input.raycluster.spec.worker_groups.iter().flatten();
+    let named: BTreeSet<&str> = groups
+        .flat_map(|group| group.workers_to_delete.iter().flatten())
+        .map(String::as_str)
+        .collect();
+    found.retain(|start| {
+        let name = start.pod.as_str();
+        !registered.contains(name) && !named.contains(name)
+    });
+    found.sort();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::{EndedPods, failed_starts};
+    use crate::model::{Completeness, Labels, NodeId, ResourceMap, Timestamp};
+    use crate::observe::join::JoinInput;
+    use crate::observe::ray_state::{RayNode, RayNodeStatus, RayState};
+    use crate::wire::pod::PodFacts;
+    use crate::wire::raycluster::RayCluster;
+
+    const NOW: Timestamp = Timestamp::from_ms(100_000);
+
+    fn pod(deletion: &Value, status: &Value) -> PodFacts {
+        let pod = json!({
+            "metadata": {"name": "w1", "deletionTimestamp": deletion,
+                "creationTimestamp": "1970-01-01T00:01:00Z",
+                "labels": {"ray.io/node-type": "worker", "ray.io/group": "g"}},
+            "spec": {"restartPolicy": "Never", "containers": [{"name": "ray"}]},
+            "status": status,
+        });
+        PodFacts::from_value(&pod).unwrap()
+    }
+
+    fn ended(reason: &str, conditions: &Value) -> Value {
+        json!({"phase": "Failed", "reason": reason, "conditions": conditions, "containerStatuses": [
+            {"name": "ray", "state": {"terminated": {"exitCode": 1}}}]})
+    }
+
+    fn count(
+        pod: &PodFacts,
+        (raylet, gcs_at): (Option<RayNodeStatus>, u64),
+        named: &[&str],
+    ) -> usize {
+        let mut memory = EndedPods::new(Arc::new(|| NOW));
+        memory.note(pod);
+        memory.note(pod);
+        let raylet = raylet.map(|status| RayNode {
+            node_id: NodeId::from_bytes(&[7; 28]).unwrap(),
+            instance_id: "w1".to_owned(),
+            group: "g".to_owned(),
+            ip_address: String::new(),
+            raylet_address: None,
+            status,
+            is_head: false,
+            total: ResourceMap::new(),
+            available: ResourceMap::new(),
+            labels: Labels::new(),
+            idle_ms: 0,
+        });
+        let ray = RayState {
+            nodes: raylet.into_iter().collect(),
+            ..RayState::default()
+        };
+        let raycluster = RayCluster::from_value(&json!({"metadata": {"name": "c"}, "spec": {
+            "workerGroupSpecs": [{"groupName": "g", "scaleStrategy": {"workersToDelete": named}}]}}))
+        .unwrap();
+        let input = JoinInput {
+            ray: &ray,
+            raycluster: &raycluster,
+            pods: &[],
+            completeness: Completeness {
+                gcs_at: Some(NOW.plus_ms(gcs_at)),
+                ..Completeness::default()
+            },
+        };
+        failed_starts(&input, memory.iter()).len()
+    }
+
+    #[test]
+    fn a_pod_that_ended_without_a_raylet_is_a_failed_start_when_the_gcs_says_so() {
+        let crashed = pod(&json!(null), &ended("", &json!([])));
+        assert_eq!(count(&crashed, (None, 1), &[]), 1);
+        assert_eq!(count(&crashed, (None, 0), &[]), 0, "an older reply");
+        let dead = Some(RayNodeStatus::Dead);
+        assert_eq!(count(&crashed, (dead, 1), &[]), 0, "it had registered");
+        assert_eq!(count(&crashed, (None, 1), &["w1"]), 0, "it was given up");
+        let only_container = json!({"phase": "Running", "containerStatuses": [
+            {"name": "ray", "state": {"terminated": {"exitCode": 0}}}]});
+        let only_container = pod(&json!(null), &only_container);
+        assert_eq!(count(&only_container, (None, 1), &[]), 1);
+        let running = json!({"phase": "Running", "containerStatuses": [
+            {"name": "ray", "state": {"running": {}}}]});
+        assert_eq!(count(&pod(&json!(null), &running), (None, 1), &[]), 0);
+    }
+
+    #[test]
+    fn a_pod_that_somebody_else_ended_is_none() {
+        let disrupted =
+            json!([{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC"}]);
+        let soon = json!("2026-11-25T01:02:03Z");
+        let nothing = json!([]);
+        let cases = [
+            ("evicted", json!(null), ended("Evicted", &nothing)),
+            (
+                "its machine went down",
+                json!(null),
+                ended("Terminated", &nothing),
+            ),
+            ("its machine is gone", json!(null), ended("", &disrupted)),
+            ("deleted", soon, ended("", &nothing)),
+        ];
+        for (what, deletion, status) in cases {
+            assert_eq!(count(&pod(&deletion, &status), (None, 1), &[]), 0, "{what}");
+        }
+    }
+}
