@@ -41,7 +41,7 @@ fn a_group_whose_pods_end_again_and_again_is_opened_and_others_are_asked() {
     }
     pods_end(&mut cluster, "broken", 3);
     let lines = act(&mut cluster, &engine);
-    assert_eq!(lines[0], "broken 2 -> 0: crash_loop", "{lines:?}");
+    assert_eq!(lines[0], "broken 2 -> 0: pods_end", "{lines:?}");
     assert!(
         lines.contains(&"steady 0 -> 2: tasks".to_owned()),
         "{lines:?}"
@@ -53,7 +53,13 @@ fn a_group_whose_pods_end_again_and_again_is_opened_and_others_are_asked() {
     cluster.settle();
     cluster.snapshot.failed_starts.clear();
     cluster = cluster.demand("CPU=4", 2);
-    wait(&mut cluster, 240);
+    wait(&mut cluster, 15);
+    let lines = act(&mut cluster, &engine);
+    assert!(
+        !lines.iter().any(|line| line.starts_with("broken")),
+        "{lines:?}"
+    );
+    wait(&mut cluster, 5);
     let lines = act(&mut cluster, &engine);
     assert!(
         lines.contains(&"broken 0 -> 1: tasks".to_owned()),
@@ -62,13 +68,13 @@ fn a_group_whose_pods_end_again_and_again_is_opened_and_others_are_asked() {
     wait(&mut cluster, 1);
     pods_end(&mut cluster, "broken", 4);
     let lines = act(&mut cluster, &engine);
-    assert_eq!(lines[0], "broken 1 -> 0: crash_loop", "{lines:?}");
+    assert_eq!(lines[0], "broken 1 -> 0: pods_end", "{lines:?}");
 }
 
 /// The operator makes a pod that has ended anew at once, and each of them has to end before it is counted.
 #[test]
 fn what_the_operator_has_made_anew_is_taken_back_but_not_the_minimum() {
-    for (min, expected) in [(0, "broken 3 -> 1: crash_loop"), (3, "")] {
+    for (min, expected) in [(0, "broken 3 -> 1: pods_end"), (3, "")] {
         let engine = Engine::default();
         let mut cluster = Cluster::default()
             .group(group("broken", "CPU=4"))
@@ -94,6 +100,8 @@ fn what_the_operator_has_made_anew_is_taken_back_but_not_the_minimum() {
         } else {
             assert_eq!(lines[0], expected, "{lines:?}");
             assert_eq!(lines[1], "remove anew (Stuck)");
+            let failed = cluster.history.starts.failed[&"broken".into()];
+            assert_eq!(failed.count, 3, "counted when it ended");
         }
         let name = "slow".into();
         assert!(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::GroupChange;
 use crate::model::{
-    LEAVING, PODS_REFUSED, PodName, Reason, RemovalCause, ScaleDecision, ScaleEvent,
+    LEAVING, PODS_END, PODS_REFUSED, PodName, Reason, RemovalCause, ScaleDecision, ScaleEvent,
 };
 
 /// Growth that nobody limits: what the RayCluster itself asks for, what is there already, and what
@@ -47,7 +47,9 @@ impl Paced {
             .saturating_sub(change.replicas_from);
         let reasons = || decided.into_iter().flat_map(|group| &group.reasons);
         let is_refused = reasons().any(|reason| reason.code == PODS_REFUSED);
-        let is_stuck = count(|cause| cause == RemovalCause::Stuck) > 0;
+        // What ended was counted when it ended.
+        let is_called_back = reasons().any(|reason| reason.code == PODS_END);
+        let is_stuck = count(|cause| cause == RemovalCause::Stuck) > 0 && !is_called_back;
         let is_free = |reason: &&Reason| FREE.contains(&reason.code.as_str());
         let free = reasons().filter(is_free).fold(0_u32, |sum, reason| {
             sum.saturating_add(reason.to.saturating_sub(reason.from))

@@ -284,7 +284,9 @@ fn entries(history: &History, at: Timestamp) -> Vec<(u64, Entry)> {
         surges
             .map(|(group, (replicas, surge))| (0, Entry::Surge(group.clone(), *replicas, *surge))),
     );
+    // Pods that end at once show within seconds whether they still do.
     let gave_up = history.starts.failed.iter();
+    let gave_up = gave_up.filter(|(_, failed)| !failed.ended);
     entries.extend(gave_up.map(|(group, failed)| {
         let entry = Entry::GaveUp(group.clone(), failed.count, failed.refused);
         (at.millis_since(failed.at), entry)

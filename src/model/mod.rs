@@ -58,7 +58,7 @@ pub use resize::{
 };
 pub use resume::{NextDemand, Resume};
 pub use snapshot::{ClusterSnapshot, Completeness, Problem, Replica, UpscalingMode};
-pub use starts::{FailedStart, FailedStarts, Starts};
+pub use starts::{FailedStart, FailedStarts, PODS_END, Starts};
 pub use termination::{Drivers, IdleTermination, TerminationPolicy};
 pub use time::Timestamp;
 pub use writing::{IntentSeen, Writing};

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClusterSnapshot, Node, NodeKind, NodeStatus, PodName, Timestamp, WorkerGroupName};
 
+/// The word for replicas that are taken back because their pods end before they have joined, again and again.
+pub const PODS_END: &str = "pods_end";
+
 /// Holds a pod that ended by itself before a raylet of it had registered.
 ///
 /// Shape: not for pods that were deleted, evicted, or lost with their machine.
@@ -31,7 +34,7 @@ pub struct FailedStarts {
     /// Whether Kubernetes refused to make them, the last time.
     #[serde(default)]
     pub refused: bool,
-    /// Whether pods ended by themselves since a node has joined: the operator makes them anew for ever.
+    /// Whether they ended by themselves, the last time: the operator makes them anew for ever.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended: bool,
 }
@@ -133,8 +136,7 @@ impl Starts {
     /// Takes in that pods of a group were given up.
     pub(super) fn record_failure(&mut self, group: &WorkerGroupName, refused: bool, at: Timestamp) {
         let failed = self.fail(group, at);
-        failed.refused = refused;
-        failed.ended &= !refused;
+        (failed.refused, failed.ended) = (refused, false);
     }
 
     fn fail(&mut self, group: &WorkerGroupName, at: Timestamp) -> &mut FailedStarts {

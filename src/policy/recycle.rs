@@ -26,8 +26,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    FailedStarts, Hold, Missing, Node, NodeStatus, PODS_REFUSED, RemovalCause, ReplicaName,
-    Timestamp, WorkerGroup, WorkerGroupName,
+    FailedStarts, Hold, Missing, Node, NodeStatus, PODS_END, PODS_REFUSED, RemovalCause,
+    ReplicaName, Timestamp, WorkerGroup, WorkerGroupName,
 };
 use crate::placement::{ReplicaHealth, ReplicaState};
 
@@ -50,11 +50,12 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
 /// quota may be raised at any time. Units: milliseconds.
 const REFUSED_PAUSE_MAX_MS: u64 = 300_000;
 
+/// The pause after a pod that ended by itself, doubled after each, and the longest: as the kubelet has it, since
+/// to try costs little and shows within seconds. Units: milliseconds.
+const ENDED_PAUSE_MS: (u64, u64) = (5_000, 300_000);
+
 /// The word for a group that is not asked for more.
 const OPEN: &str = "group_open";
-
-/// The word for replicas that are taken back because their pods end again and again.
-const CRASHED: &str = "crash_loop";
 
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -140,16 +141,15 @@ impl Policy for Recycle {
 impl Recycle {
     fn quiet_until(&self, failed: FailedStarts) -> Timestamp {
         let doubled = 1_u64.checked_shl(failed.count.saturating_sub(1));
-        let pause = self
-            .pause
-            .as_ms()
-            .saturating_mul(doubled.unwrap_or(u64::MAX));
-        let most = self.pause_max.as_ms();
-        let most = if failed.refused {
-            most.min(REFUSED_PAUSE_MAX_MS)
+        let (pause, most) = (self.pause.as_ms(), self.pause_max.as_ms());
+        let (pause, most) = if failed.ended {
+            (pause.min(ENDED_PAUSE_MS.0), most.min(ENDED_PAUSE_MS.1))
+        } else if failed.refused {
+            (pause, most.min(REFUSED_PAUSE_MAX_MS))
         } else {
-            most
+            (pause, most)
         };
+        let pause = pause.saturating_mul(doubled.unwrap_or(u64::MAX));
         failed.at.plus_ms(pause.min(most))
     }
 
@@ -288,7 +288,7 @@ impl Recycle {
 fn call_back(ctx: PolicyContext<'_>, plan: &mut Plan, group: &WorkerGroup, failed: FailedStarts) {
     let times = failed.count;
     let detail = format!("its pods ended before they had joined, {times} times in a row");
-    plan.call_off(&group.name, u32::MAX, CRASHED, &detail);
+    plan.call_off(&group.name, u32::MAX, PODS_END, &detail);
     let is_new = |node: &Node| {
         node.status == NodeStatus::Starting
             && node.waiting_reason != "SchedulingGated"
@@ -308,7 +308,7 @@ fn call_back(ctx: PolicyContext<'_>, plan: &mut Plan, group: &WorkerGroup, faile
             let release = Release {
                 replica,
                 cause: RemovalCause::Stuck,
-                code: CRASHED,
+                code: PODS_END,
                 idle_ms: 0,
             };
             plan.release(ctx, &group.name, release);
