@@ -190,6 +190,7 @@ fn node(
         idle_since: None,
         created_at: Some(now.minus_ms(age)),
         waiting_reason: String::new(),
+        pod_ip: String::new(),
     };
     if row.status == "RAY_RUNNING" {
         let state = state?;

@@ -151,6 +151,7 @@ fn blank(name: &str, now: Timestamp) -> Node {
         idle_since: None,
         created_at: Some(now),
         waiting_reason: String::new(),
+        pod_ip: String::new(),
     }
 }
 

@@ -4,25 +4,31 @@
 //! (an answer 5 ms old, where the GCS's may be seconds old), then the GCS drains them with the one
 //! reason a raylet may refuse. Only a replica whose hosts have all accepted is named. An accepted drain
 //! cannot be taken back, so hosts are drained one after the other and the first refusal ends it. Where there is no
-//! raylet to ask, the GCS is asked whether one has joined meanwhile.
+//! raylet to ask, the GCS is asked whether one has joined meanwhile. Whoever must go is told first and looked at then:
+//! what is told to drain takes no new work.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
+use tokio::sync::OnceCell;
 
+use super::drained::{Drained, TOO_LATE, refusal, refused, unanswered};
+use super::members::{Members, is_without_raylet, live_on};
 use crate::clock::Clock;
 use crate::model::{
-    ClusterSnapshot, Node, NodeId, NodeStatus, PodName, RemovalCause, ReplicaRemoval,
-    ScaleDecision, Timestamp,
+    ClusterSnapshot, Node, NodeStatus, PodName, RemovalCause, ReplicaRemoval, ScaleDecision,
+    Timestamp,
 };
 use crate::wire::gcs::ray::rpc::autoscaler::{DrainNodeReason, DrainNodeReply, DrainNodeRequest};
-use crate::wire::gcs::ray::rpc::gcs_node_info::GcsNodeState;
-use crate::wire::gcs::{GcsClient, GcsError, RayletClient};
+use crate::wire::gcs::{GcsClient, RayletClient};
 
 /// Replicas that are drained at the same time; the GCS forwards each drain to its raylet.
 const AT_ONCE: usize = 16;
+
+/// So much later than it was seen a raylet may say that its idle time began, and be the same idle: the GCS's clock and
+/// the way of its answer are in between. Units: milliseconds.
+const IDLE_SLACK_MS: u64 = 1_000;
 
 /// Bounds the draining.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,55 +42,8 @@ pub struct DrainSettings {
     pub alive_within_ms: u64,
 }
 
-/// Holds a replica that stays because of one of its pods.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The pod.
-    pub pod: PodName,
-    /// A stable word: `busy_now`, `refused`, `no_answer`, `stale`, `not_running`, `has_registered`.
-    pub code: &'static str,
-    /// What Ray said.
-    pub message: String,
-}
-
-/// Holds what became of the removals of a decision.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Drained {
-    /// Pods that may go: their raylets have accepted, are gone already, or are not asked.
-    pub may_go: BTreeSet<PodName>,
-    /// Pods whose raylets have accepted just now.
-    pub accepted: Vec<PodName>,
-    /// Pods that keep their replica.
-    pub refused: Vec<Refusal>,
-    /// Pods that must go and have work, and until when they may finish it.
-    pub leaving: BTreeMap<PodName, Timestamp>,
-}
-
-impl Drained {
-    /// Takes in what came of telling nodes that go by somebody else's hand.
-    pub(super) fn take_told(&mut self, told: Self) {
-        self.accepted.extend(told.accepted);
-        self.refused.extend(told.refused);
-    }
-}
-
-/// Returns that none of these pods' raylets has answered.
-pub(super) fn unanswered(pods: &[PodName]) -> Drained {
-    let refused = pods.iter();
-    let message = "nobody waits for its answer any longer in this pass";
-    let refused = refused.map(|pod| refusal(pod, "no_answer", message.to_owned()));
-    Drained {
-        refused: refused.collect(),
-        ..Drained::default()
-    }
-}
-
-/// Holds the raylets that are alive.
-#[derive(Debug, Default)]
-struct Members {
-    pods: BTreeSet<PodName>,
-    nodes: BTreeSet<NodeId>,
-}
+/// Who lives as of now; not asked before somebody wants to know.
+type KnownMembers = OnceCell<Option<Members>>;
 
 /// Drains nodes.
 #[derive(Debug, Clone)]
@@ -93,6 +52,8 @@ pub struct Drainer {
     raylets: RayletClient,
     clock: Clock,
     settings: DrainSettings,
+    /// Until when answers are awaited; `None` for as long as each may take.
+    until: Option<Timestamp>,
 }
 
 impl Drainer {
@@ -112,6 +73,7 @@ impl Drainer {
             raylets,
             clock,
             settings,
+            until: None,
         }
     }
 
@@ -127,25 +89,32 @@ impl Drainer {
         decision: &ScaleDecision,
         within: Option<Duration>,
     ) -> Drained {
-        let removals = || decision.groups.iter().flat_map(|group| &group.remove);
-        let is_old = !self.is_recent(snapshot);
-        let is_doubtful = |removal: &ReplicaRemoval| {
-            goes_unasked(removal.cause) || (is_old && removal.cause == RemovalCause::Idle)
-        };
         let within_ms = within.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
         let until = within_ms.map(|ms| self.clock.now().plus_ms(ms));
-        let members = if removals().any(is_doubtful) {
-            self.by(until, self.members()).await.flatten()
-        } else {
-            None
+        let timed = Self {
+            until,
+            ..self.clone()
         };
-        let members = members.as_ref();
+        timed.drain_all(snapshot, decision).await
+    }
+
+    async fn drain_all(&self, snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> Drained {
+        let removals = decision.groups.iter().flat_map(|group| &group.remove);
+        let mut removals: Vec<&ReplicaRemoval> = removals.collect();
+        // The idle may stay a while longer, and whoever was told already knows.
+        removals.sort_by_key(|removal| match removal.cause {
+            RemovalCause::Idle => 1,
+            cause if cause.takes_work() && removal.finish.by.is_some() => 2,
+            _ => 0,
+        });
+        let members = KnownMembers::new();
         let drain = async |removal| {
-            let drain = self.drain_replica(snapshot, removal, members);
-            let drained = self.by(until, drain).await;
-            drained.unwrap_or_else(|| unanswered(removal.pods.get(..1).unwrap_or_default()))
+            if self.is_late() {
+                return Drained::of_unasked(removal, self.clock.now());
+            }
+            self.drain_replica(snapshot, removal, &members).await
         };
-        let drains = removals().map(drain);
+        let drains = removals.into_iter().map(drain);
         let mut all = Drained::default();
         let mut drains = stream::iter(drains).buffer_unordered(AT_ONCE);
         while let Some(one) = drains.next().await {
@@ -153,22 +122,23 @@ impl Drainer {
             all.accepted.extend(one.accepted);
             all.refused.extend(one.refused);
             all.leaving.extend(one.leaving);
+            all.not_asked = all.not_asked.saturating_add(one.not_asked);
         }
         all.accepted.sort();
         all.refused.sort_by(|a, b| a.pod.cmp(&b.pod));
         all
     }
 
+    fn is_late(&self) -> bool {
+        self.until.is_some_and(|until| until <= self.clock.now())
+    }
+
     /// Returns what comes of something, if that comes in time.
-    async fn by<T>(
-        &self,
-        until: Option<Timestamp>,
-        something: impl Future<Output = T>,
-    ) -> Option<T> {
-        let Some(until) = until else {
+    async fn in_time<T>(&self, something: impl Future<Output = T>) -> Option<T> {
+        let Some(until) = self.until else {
             return Some(something.await);
         };
-        if until <= self.clock.now() {
+        if self.is_late() {
             return None;
         }
         tokio::select! {
@@ -181,18 +151,16 @@ impl Drainer {
     /// Returns the raylets that the GCS counts as alive, as of now; `None` where it does not answer.
     ///
     /// The state behind a decision may be seconds old, and a raylet that has joined since may have work.
-    async fn members(&self) -> Option<Members> {
-        let reply = self.gcs.get_all_node_info().await.ok()?;
-        let mut members = Members::default();
-        for info in reply.node_info_list {
-            if info.state() == GcsNodeState::Alive {
-                members
-                    .pods
-                    .insert(PodName::from(info.instance_id.as_str()));
-                members.nodes.extend(NodeId::from_bytes(&info.node_id));
-            }
-        }
-        Some(members)
+    async fn members<'a>(
+        &self,
+        snapshot: &ClusterSnapshot,
+        known: &'a KnownMembers,
+    ) -> Option<&'a Members> {
+        let asked = known.get_or_init(|| async {
+            let reply = self.gcs.get_all_node_info().await.ok()?;
+            Some(Members::of(&reply, snapshot))
+        });
+        self.in_time(asked).await?.as_ref()
     }
 
     /// Returns whether the state behind a decision is recent enough to believe that its nodes live.
@@ -210,7 +178,7 @@ impl Drainer {
         &self,
         snapshot: &ClusterSnapshot,
         removal: &ReplicaRemoval,
-        members: Option<&Members>,
+        members: &KnownMembers,
     ) -> Drained {
         let hosts: Vec<&Node> = removal
             .pods
@@ -224,18 +192,16 @@ impl Drainer {
             // Whoever is not seen cannot be asked, so it cannot have agreed.
             return refused(first, "not_running", "its pod is not known".to_owned());
         }
+        let facts = (snapshot, members);
         match removal.cause {
-            RemovalCause::Idle if !self.is_recent(snapshot) && !live_on(&hosts, members) => {
-                let (age_ms, now) = match members {
-                    Some(_) => (self.age_ms(snapshot), "it names no such node now"),
-                    None => (self.age_ms(snapshot), "it does not say now who lives"),
-                };
-                let message = format!("the GCS's state is {age_ms} ms old, and {now}");
-                refused(first, "stale", message)
+            RemovalCause::Idle => {
+                if let Some(stale) = self.stale(first, &hosts, facts).await {
+                    return stale;
+                }
+                self.drain_idle(removal, &hosts, facts).await
             }
-            RemovalCause::Idle => self.drain_idle(removal, &hosts).await,
             RemovalCause::AboveMax | RemovalCause::AboveTotal | RemovalCause::Ordered => {
-                self.preempt(removal, &hosts).await
+                self.preempt(removal, &hosts, facts).await
             }
             RemovalCause::Withdrawn | RemovalCause::Stuck => {
                 let registered = hosts
@@ -243,42 +209,102 @@ impl Drainer {
                     .find(|host| host.status != NodeStatus::Starting);
                 match registered {
                     Some(host) => refused(&host.name, "has_registered", String::new()),
-                    None => unregistered(removal, &removal.pods, ("has_registered", members)),
+                    None => {
+                        self.release(removal, &hosts, ("has_registered", facts))
+                            .await
+                    }
                 }
             }
             RemovalCause::Stopped => {
                 let running = hosts.iter().find(|host| host.status == NodeStatus::Running);
                 match running {
                     Some(host) => refused(&host.name, "not_stopped", String::new()),
-                    None => {
-                        // One that was told to go, and has had its time, may live on until its pod goes.
-                        let gone = hosts
-                            .iter()
-                            .filter(|host| host.status == NodeStatus::Stopped);
-                        let gone: Vec<PodName> = gone.map(|host| host.name.clone()).collect();
-                        unregistered(removal, &gone, ("not_stopped", members))
-                    }
+                    // One that was told to go, and has had its time, may live on until its pod goes.
+                    None => self.release(removal, &hosts, ("not_stopped", facts)).await,
                 }
             }
         }
     }
 
-    async fn drain_idle(&self, removal: &ReplicaRemoval, hosts: &[&Node]) -> Drained {
+    /// Returns that a replica stays, if the state behind the decision is old and nobody says that its hosts live.
+    async fn stale(
+        &self,
+        first: &PodName,
+        hosts: &[&Node],
+        (snapshot, members): (&ClusterSnapshot, &KnownMembers),
+    ) -> Option<Drained> {
+        if self.is_recent(snapshot) {
+            return None;
+        }
+        let members = self.members(snapshot, members).await;
+        if live_on(hosts, members) {
+            return None;
+        }
+        let now = match members {
+            Some(_) => "it names no such node now",
+            None => "it does not say now who lives",
+        };
+        let age_ms = self.age_ms(snapshot);
+        let message = format!("the GCS's state is {age_ms} ms old, and {now}");
+        Some(refused(first, "stale", message))
+    }
+
+    /// Lets a replica go of which no raylet is there to be asked.
+    async fn release(
+        &self,
+        removal: &ReplicaRemoval,
+        hosts: &[&Node],
+        (code, facts): (&'static str, (&ClusterSnapshot, &KnownMembers)),
+    ) -> Drained {
+        if let Some(joined) = self.joined(removal, hosts, (code, facts)).await {
+            return joined;
+        }
+        Drained {
+            may_go: removal.pods.iter().cloned().collect(),
+            ..Drained::default()
+        }
+    }
+
+    /// Returns that a replica stays, if one of its hosts that had no raylet has one now, or nobody says that none has.
+    async fn joined(
+        &self,
+        removal: &ReplicaRemoval,
+        hosts: &[&Node],
+        (code, (snapshot, members)): (&'static str, (&ClusterSnapshot, &KnownMembers)),
+    ) -> Option<Drained> {
+        if !hosts.iter().any(|host| is_without_raylet(host)) {
+            return None;
+        }
+        let Some(members) = self.members(snapshot, members).await else {
+            return Some(unanswered(&removal.pods));
+        };
+        let mut without = hosts.iter().filter(|host| is_without_raylet(host));
+        let joined = without.find(|host| members.has_joined(host))?;
+        let message = "its raylet has joined meanwhile".to_owned();
+        Some(refused(&joined.name, code, message))
+    }
+
+    async fn drain_idle(
+        &self,
+        removal: &ReplicaRemoval,
+        hosts: &[&Node],
+        facts: (&ClusterSnapshot, &KnownMembers),
+    ) -> Drained {
         if let Some(strange) = hosts.iter().find(|host| !is_drainable(host)) {
             return refused(&strange.name, "not_running", String::new());
+        }
+        if let Some(joined) = self.joined(removal, hosts, ("not_stopped", facts)).await {
+            return joined;
         }
         let running: Vec<&Node> = hosts
             .iter()
             .copied()
             .filter(|host| host.status == NodeStatus::Running)
             .collect();
-        let busy = join_all(running.iter().map(|host| self.is_busy_now(host))).await;
-        if let Some((host, _)) = running.iter().zip(busy).find(|(_, is_busy)| *is_busy) {
-            return refused(
-                &host.name,
-                "busy_now",
-                "its raylet has work as of now".to_owned(),
-            );
+        let work = join_all(running.iter().map(|host| self.work_since_seen(host))).await;
+        let mut busy = running.iter().zip(work);
+        if let Some((host, message)) = busy.find_map(|(host, work)| Some((host, work?))) {
+            return refused(&host.name, "busy_now", message.to_owned());
         }
         let mut outcome = Drained::default();
         let idle_secs = Duration::from_millis(removal.idle_ms).as_secs_f64();
@@ -300,7 +326,7 @@ impl Drainer {
                 Err(error) => {
                     outcome
                         .refused
-                        .push(refusal(&host.name, "no_answer", error.to_string()));
+                        .push(refusal(&host.name, "no_answer", error));
                     return outcome;
                 }
             }
@@ -311,12 +337,18 @@ impl Drainer {
 
     /// Tells nodes that must go to finish; they go whatever they answer, at once when they have
     /// nothing to finish, else when their time is up.
-    async fn preempt(&self, removal: &ReplicaRemoval, hosts: &[&Node]) -> Drained {
+    ///
+    /// They are looked at after they were told: until then work may come.
+    async fn preempt(
+        &self,
+        removal: &ReplicaRemoval,
+        hosts: &[&Node],
+        (snapshot, members): (&ClusterSnapshot, &KnownMembers),
+    ) -> Drained {
         let now = self.clock.now();
         let within_ms = removal.finish.within_ms;
         let within_ms = within_ms.unwrap_or(self.settings.preemption_ms);
         let by = removal.finish.by.unwrap_or_else(|| now.plus_ms(within_ms));
-        let works = join_all(hosts.iter().map(|host| self.works(host))).await;
         let message = match removal.cause {
             RemovalCause::Ordered => "Its removal was ordered.",
             _ => "maxReplicas of its worker group was lowered.",
@@ -327,6 +359,12 @@ impl Drainer {
             .filter(|host| host.status == NodeStatus::Running)
             .collect();
         let accepted = self.tell_all(&running, (message, by)).await;
+        let members = if hosts.iter().any(|host| is_without_raylet(host)) {
+            self.members(snapshot, members).await
+        } else {
+            None
+        };
+        let works = join_all(hosts.iter().map(|host| self.works(host, members))).await;
         let pods = removal.pods.iter().cloned();
         let mut outcome = Drained {
             accepted,
@@ -373,30 +411,47 @@ impl Drainer {
     }
 
     /// Returns whether a node that must go has something to finish, as far as anybody knows.
-    async fn works(&self, host: &Node) -> bool {
+    async fn works(&self, host: &Node, members: Option<&Members>) -> bool {
         match host.status {
-            NodeStatus::Running => host.idle_since.is_none() || self.is_busy_now(host).await,
+            NodeStatus::Running if host.idle_since.is_none() => true,
+            NodeStatus::Running => match self.in_time(self.idle_ms(host)).await {
+                Some(idle_ms) => idle_ms.is_some_and(|ms| ms <= 0),
+                None => true,
+            },
             // Told already; its raylet ends as soon as it has nothing left to do.
             NodeStatus::Draining => true,
+            // A raylet that has joined meanwhile may have work.
+            _ if is_without_raylet(host) => members.is_none_or(|all| all.has_joined(host)),
             _ => false,
         }
     }
 
-    /// Returns whether a raylet says that it has work; one that does not answer is left to the drain,
-    /// which it can still refuse.
-    async fn is_busy_now(&self, host: &Node) -> bool {
-        let Some(address) = &host.raylet_address else {
-            return false;
-        };
-        match self.raylets.get_resource_load(address).await {
-            Ok(reply) => reply.resources.is_some_and(|resources| {
-                let is_this_one = host
-                    .node_id
-                    .is_some_and(|id| resources.node_id == id.as_bytes());
-                is_this_one && resources.idle_duration_ms <= 0
-            }),
-            Err(_) => false,
+    /// Returns what a raylet says that it has to do, or has had to do since it was seen idle; one that does not answer is
+    /// left to the drain, which it can still refuse.
+    async fn work_since_seen(&self, host: &Node) -> Option<&'static str> {
+        let idle_ms = self.in_time(self.idle_ms(host)).await.flatten()?;
+        if idle_ms <= 0 {
+            return Some("its raylet has work as of now");
         }
+        let idle_ms = u64::try_from(idle_ms).unwrap_or(u64::MAX);
+        let began = self.clock.now().minus_ms(idle_ms);
+        let is_another_idle = host
+            .idle_since
+            .is_some_and(|seen| began.millis_since(seen) > IDLE_SLACK_MS);
+        is_another_idle.then_some("its raylet has had work since it was seen idle")
+    }
+
+    /// Returns for how long a raylet has been idle as it says itself; `None` where it does not answer.
+    ///
+    /// Units: milliseconds, 0 while it has work.
+    async fn idle_ms(&self, host: &Node) -> Option<i64> {
+        let address = host.raylet_address.as_ref()?;
+        let reply = self.raylets.get_resource_load(address).await.ok()?;
+        let resources = reply.resources?;
+        let is_this_one = host
+            .node_id
+            .is_some_and(|id| resources.node_id == id.as_bytes());
+        is_this_one.then_some(resources.idle_duration_ms)
     }
 
     async fn ask(
@@ -404,7 +459,7 @@ impl Drainer {
         host: &Node,
         reason: DrainNodeReason,
         (reason_message, deadline_timestamp_ms): (String, i64),
-    ) -> Result<DrainNodeReply, GcsError> {
+    ) -> Result<DrainNodeReply, String> {
         let node_id = host
             .node_id
             .map(|id| id.as_bytes().to_vec())
@@ -415,7 +470,9 @@ impl Drainer {
             reason_message,
             deadline_timestamp_ms,
         };
-        self.gcs.drain_node(request).await
+        let answer = self.in_time(self.gcs.drain_node(request)).await;
+        let answer = answer.ok_or_else(|| TOO_LATE.to_owned())?;
+        answer.map_err(|error| error.to_string())
     }
 }
 
@@ -432,64 +489,5 @@ fn is_drainable(host: &Node) -> bool {
         NodeStatus::Running => host.node_id.is_some(),
         NodeStatus::Draining | NodeStatus::Stopped => true,
         _ => false,
-    }
-}
-
-/// Returns whether all hosts that ran as far as anybody knew are alive now.
-fn live_on(hosts: &[&Node], members: Option<&Members>) -> bool {
-    let lives = |host: &&Node| {
-        let id = host.node_id.as_ref();
-        host.status != NodeStatus::Running
-            || members.is_some_and(|all| id.is_some_and(|id| all.nodes.contains(id)))
-    };
-    hosts.iter().all(lives)
-}
-
-/// Returns whether a raylet of such a replica is not asked, since there should be none.
-fn goes_unasked(cause: RemovalCause) -> bool {
-    matches!(
-        cause,
-        RemovalCause::Withdrawn | RemovalCause::Stuck | RemovalCause::Stopped
-    )
-}
-
-/// Permits a removal unless one of these pods has a raylet that lives, or nobody says that none has.
-fn unregistered(
-    removal: &ReplicaRemoval,
-    pods: &[PodName],
-    (code, members): (&'static str, Option<&Members>),
-) -> Drained {
-    if pods.is_empty() {
-        return permitted(removal);
-    }
-    let Some(members) = members else {
-        return unanswered(&removal.pods);
-    };
-    match pods.iter().find(|pod| members.pods.contains(*pod)) {
-        Some(pod) => refused(pod, code, "its raylet has joined meanwhile".to_owned()),
-        None => permitted(removal),
-    }
-}
-
-/// Lets a replica go of which no raylet is there to be asked.
-fn permitted(removal: &ReplicaRemoval) -> Drained {
-    Drained {
-        may_go: removal.pods.iter().cloned().collect(),
-        ..Drained::default()
-    }
-}
-
-fn refusal(pod: &PodName, code: &'static str, message: String) -> Refusal {
-    Refusal {
-        pod: pod.clone(),
-        code,
-        message,
-    }
-}
-
-fn refused(pod: &PodName, code: &'static str, message: String) -> Drained {
-    Drained {
-        refused: vec![refusal(pod, code, message)],
-        ..Drained::default()
     }
 }

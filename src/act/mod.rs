@@ -3,8 +3,10 @@
 //! Nothing here retries. The next pass starts from a fresh observation; [`outcome`] says how soon.
 
 pub mod drain;
+mod drained;
 pub mod dry_run;
 pub mod kube;
+mod members;
 pub mod outcome;
 mod paced;
 pub mod patch;
@@ -13,7 +15,8 @@ pub mod sidecar;
 pub mod tell;
 pub mod terminate;
 
-pub use drain::{DrainSettings, Drained, Drainer, Refusal};
+pub use drain::{DrainSettings, Drainer};
+pub use drained::{Drained, Refusal};
 pub use dry_run::DryRun;
 pub use outcome::{ActError, NextStep};
 pub use patch::{GroupChange, PatchPlan};
@@ -95,6 +98,8 @@ pub struct Applied {
     /// Pods that must go and have work, and until when they may finish it: their replicas are off
     /// the number already, and are named then.
     pub leaving: BTreeMap<PodName, Timestamp>,
+    /// Replicas that nobody was asked about, for lack of time: the next pass comes at once.
+    pub not_asked: usize,
     /// What became of the patch.
     pub patch: PatchOutcome,
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::drain::{Drained, Drainer, unanswered};
+use super::drain::Drainer;
+use super::drained::{Drained, unanswered};
 use super::kube::KubeAct;
 use super::resize::{ResizeOrder, resize_orders};
 use super::{Applied, DryRun, Order, PatchOutcome, PatchPlan, patch};
@@ -25,6 +26,10 @@ pub enum WriteMode {
 
 /// Healthy raylets answer in 5 ms; demand does not wait for the others.
 const GROWTH_WAITS: Duration = Duration::from_millis(200);
+
+/// What is seen and wanted meanwhile waits, however many raylets do not answer; a little more than one drain may take
+/// (2 s), so that where the GCS takes that long to say who lives drains are still sent.
+const DRAINS_TAKE: Duration = Duration::from_millis(2_200);
 
 /// Whoever goes by somebody else's hand is told on the side: nothing waits for the answer for longer.
 const TELLING_TAKES: Duration = Duration::from_millis(200);
@@ -165,6 +170,7 @@ impl SidecarAct {
             drained: drained.accepted,
             refused: drained.refused,
             leaving: drained.leaving,
+            not_asked: drained.not_asked,
             patch,
         }
     }
@@ -173,15 +179,16 @@ impl SidecarAct {
         *self.stopping.borrow()
     }
 
-    /// Drains, and does not let growth wait for raylets that do not answer.
+    /// Drains, and lets neither growth nor the next pass wait for raylets that do not answer.
     ///
     /// A drain that was accepted meanwhile and whose answer was not awaited is seen in the next
     /// observation: a pod that runs without its raylet is released.
     async fn drain(&self, snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> Drained {
         let mut groups = decision.groups.iter();
         let grows = groups.any(|group| group.replicas_to > group.replicas_from);
-        let within = grows.then_some(GROWTH_WAITS);
-        Box::pin(self.drainer.drain_within(snapshot, decision, within)).await
+        let within = if grows { GROWTH_WAITS } else { DRAINS_TAKE };
+        let drains = self.drainer.drain_within(snapshot, decision, Some(within));
+        Box::pin(drains).await
     }
 
     /// Records the patch that would be sent if every raylet agreed.

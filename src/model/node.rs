@@ -188,6 +188,9 @@ pub struct Node {
     pub created_at: Option<Timestamp>,
     /// Why the pod does not run yet, in Kubernetes' words (`Unschedulable`, `ImagePullBackOff`); empty when unknown.
     pub waiting_reason: String,
+    /// Address of a pod in which no raylet is known, to know one by that goes by another name; empty for all others.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pod_ip: String,
 }
 
 #[cfg(test)]

@@ -169,6 +169,7 @@ mod tests {
             idle_since: None,
             created_at: None,
             waiting_reason: String::new(),
+            pod_ip: String::new(),
         }
     }
 

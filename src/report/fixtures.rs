@@ -71,6 +71,7 @@ pub(super) fn node(name: &str, group: &str, status: NodeStatus) -> Node {
         idle_since: None,
         created_at: Some(Timestamp::default()),
         waiting_reason: String::new(),
+        pod_ip: String::new(),
     }
 }
 

@@ -308,10 +308,9 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             took,
         });
         let quiet_until = self.quiet_until.filter(|at| *at > started_at);
-        let leaving_until = applied.iter().flat_map(|it| it.leaving.values()).copied();
-        let finished_at = leaving_until.min();
         let next_check_at = next_check_at(&decision, write_hold);
-        self.wake_at = [next_check_at, quiet_until, report_at, finished_at]
+        let left_at = applied.and_then(|it| goes_on_at(it, self.clock.now()));
+        self.wake_at = [next_check_at, quiet_until, report_at, left_at]
             .into_iter()
             .flatten()
             .min();
@@ -468,4 +467,11 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         };
         self.quiet_until = Some(now.plus_ms(wait_ms));
     }
+}
+
+/// Returns when an act goes on that has left something: the time of whoever may finish its work ends, or nobody was
+/// asked for lack of time.
+fn goes_on_at(applied: &Applied, now: Timestamp) -> Option<Timestamp> {
+    let left_at = (applied.not_asked > 0).then_some(now);
+    applied.leaving.values().copied().chain(left_at).min()
 }

@@ -70,6 +70,7 @@ fn node(group: &str, name: &str) -> Node {
         idle_since: None,
         created_at: None,
         waiting_reason: String::new(),
+        pod_ip: String::new(),
     }
 }
 

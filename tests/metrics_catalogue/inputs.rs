@@ -86,6 +86,7 @@ pub(super) fn node(name: &str, status: NodeStatus) -> Node {
         idle_since: None,
         created_at: Some(at(0)),
         waiting_reason: "Unschedulable".to_owned(),
+        pod_ip: String::new(),
     }
 }
 

@@ -61,6 +61,7 @@ fn node(group: &str, name: &str, status: NodeStatus) -> Node {
         idle_since: None,
         created_at: None,
         waiting_reason: String::new(),
+        pod_ip: String::new(),
     }
 }
 

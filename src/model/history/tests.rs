@@ -22,6 +22,7 @@ fn node() -> Node {
         idle_since: None,
         created_at: None,
         waiting_reason: String::new(),
+        pod_ip: String::new(),
     }
 }
 

@@ -214,6 +214,10 @@ fn node_of_pod(
             NodeStatus::Starting | NodeStatus::Failed => waiting_reason(pod),
             _ => String::new(),
         },
+        pod_ip: match status {
+            NodeStatus::Starting | NodeStatus::Stopped => pod.pod_ip.clone(),
+            _ => String::new(),
+        },
     }
 }
 
@@ -288,6 +292,7 @@ fn lost_node(node: &RayNode) -> Node {
         idle_since: None,
         created_at: None,
         waiting_reason: String::new(),
+        pod_ip: String::new(),
     }
 }
 

@@ -82,6 +82,7 @@ pub fn running(group: &str, pod: &str, total: &str) -> Node {
         idle_since: None,
         created_at: Some(NOW.minus_ms(600_000)),
         waiting_reason: String::new(),
+        pod_ip: String::new(),
     }
 }
 
