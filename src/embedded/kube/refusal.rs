@@ -49,6 +49,11 @@ impl Cause {
         )
     }
 
+    pub(super) fn too_long(field: &str, bytes_max: impl std::fmt::Display) -> Self {
+        let message = format!("Too long: may not be more than {bytes_max} bytes");
+        Self::new("FieldValueTooLong", field, message)
+    }
+
     pub(super) fn unsupported(field: &str, value: &Value, supported: &[String]) -> Self {
         let supported = supported.join(", ");
         Self::new(

@@ -151,6 +151,7 @@ pub(super) fn validate(
         }
     }
     causes.extend(label_problems(metadata));
+    causes.extend(annotation_problem(metadata));
     match (kind.kind, old) {
         ("Pod", None) => causes.extend(pod_checks::of_new(object)),
         ("Pod", Some(old)) => {
@@ -214,6 +215,20 @@ fn label_problems(metadata: &Value) -> Vec<Cause> {
         causes.extend(problem.map(|it| Cause::invalid("metadata.labels", value, &it)));
     }
     causes
+}
+
+/// The most that all annotations of an object take together, names and values, in bytes.
+const ANNOTATIONS_BYTES_MAX: usize = 262_144;
+
+fn annotation_problem(metadata: &Value) -> Option<Cause> {
+    let all = metadata["annotations"].as_object()?;
+    let length = |(name, value): (&String, &Value)| {
+        let value = value.as_str().unwrap_or_default();
+        name.len().saturating_add(value.len())
+    };
+    let bytes = all.iter().map(length).fold(0, usize::saturating_add);
+    (bytes > ANNOTATIONS_BYTES_MAX)
+        .then(|| Cause::too_long("metadata.annotations", ANNOTATIONS_BYTES_MAX))
 }
 
 /// Only the newer form of an Event is checked.

@@ -360,10 +360,7 @@ fn value_problems(schema: &Value, value: &Value, field: &str) -> Vec<Cause> {
             let problem = format!("{field} in body should be at least {least} chars long");
             Cause::invalid(field, value, &problem)
         }));
-        causes.extend(at_most.map(|most| {
-            let message = format!("Too long: may not be more than {most} bytes");
-            Cause::new("FieldValueTooLong", field, message)
-        }));
+        causes.extend(at_most.map(|most| Cause::too_long(field, most)));
     }
     causes
 }
