@@ -1,10 +1,12 @@
 //! Doing what was decided: drains, then one JSON Patch per pass, and what follows from each answer.
 //!
-//! Nothing here retries. The next pass starts from a fresh observation; [`outcome`] says how soon.
+//! Nothing here retries, but for a patch that is refused with its intent and may be accepted without. The next pass
+//! starts from a fresh observation; [`outcome`] says how soon.
 
 pub mod drain;
 mod drained;
 pub mod dry_run;
+mod intent_keeper;
 pub mod kube;
 mod members;
 pub mod outcome;

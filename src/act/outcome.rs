@@ -1,6 +1,6 @@
 //! What follows from each answer to a patch: one table.
 //!
-//! A patch is never sent twice. A failed `test` looks like any other invalid patch (422 without
+//! A patch is never sent twice as it is. A failed `test` looks like any other invalid patch (422 without
 //! details), and after a time-out nobody knows whether it was carried out: in all of these cases the
 //! RayCluster is read again and decided anew.
 
@@ -14,6 +14,12 @@ const PAUSE_DEFAULT: Duration = Duration::from_secs(1);
 
 /// Pauses asked for are honoured up to here; a longer one is a broken proxy's.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// What the API server says of a JSON Patch with a `test` that fails, or an operation that cannot be carried out.
+const TEST_FAILED: &str = "the server rejected our request due to an error in our request";
+
+/// What it says of a user without the right, between the name and the resource.
+const NO_RIGHT: &str = " cannot patch resource ";
 
 /// Says why a patch was not carried out, or why nobody knows.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +83,24 @@ impl ActError {
                 },
             ) => NextStep::Wait((*pause).min(PAUSE_MAX)),
             (step, _) => step,
+        }
+    }
+
+    /// Returns whether somebody has looked at what the patch makes of the object, and refused that: nothing was written,
+    /// and the same patch without its annotation may be accepted. A webhook refuses with 400 unless it says otherwise.
+    #[must_use]
+    pub fn is_about_content(&self) -> bool {
+        let CallError::Refused {
+            failure, message, ..
+        } = &self.source
+        else {
+            return false;
+        };
+        match failure {
+            Failure::Rejected => !message.contains(TEST_FAILED),
+            Failure::Forbidden => !message.contains(NO_RIGHT),
+            Failure::TooLarge | Failure::BadRequest => true,
+            _ => false,
         }
     }
 
@@ -173,6 +197,35 @@ mod tests {
                 (step, label, may_be_done)
             );
         }
+    }
+
+    #[test]
+    fn what_may_be_refused_for_its_annotation_is_told_from_all_else() {
+        let too_long = "RayCluster.ray.io \"c\" is invalid: metadata.annotations: Too long: may not be more than 262144 bytes";
+        let no_right = "rayclusters.ray.io \"c\" is forbidden: User \"u\" cannot patch resource \"rayclusters\" in API group \"ray.io\"";
+        let by_policy = "rayclusters.ray.io \"c\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no";
+        let by_webhook = "admission webhook \"v\" denied the request: no";
+        let table = [
+            (422, too_long, true),
+            (422, by_policy, true),
+            (403, by_policy, true),
+            (400, by_webhook, true),
+            (403, by_webhook, true),
+            (413, "", true),
+            (500, "etcdserver: request is too large", true),
+            (422, super::TEST_FAILED, false),
+            (403, no_right, false),
+            (404, "", false),
+            (409, "", false),
+            (429, "", false),
+            (500, "", false),
+            (504, "", false),
+        ];
+        for (status, words, expected) in table {
+            let error = error(CallError::refused(status, words));
+            assert_eq!(error.is_about_content(), expected, "{status} {words}");
+        }
+        assert!(!error(CallError::Timeout).is_about_content());
     }
 
     #[test]

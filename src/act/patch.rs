@@ -26,6 +26,9 @@ use crate::model::{
 /// `replicas` is an int32; the API server refuses anything above.
 const REPLICAS_MAX: u32 = i32::MAX.unsigned_abs();
 
+/// Where annotations stand.
+const ANNOTATIONS: &str = "/metadata/annotations";
+
 /// Holds one patch, and what it says in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PatchPlan {
@@ -63,26 +66,38 @@ impl PatchPlan {
     }
 
     /// Returns the plan with an intent to be written along, on top of the one that was `seen`.
-    ///
-    /// The test of what was seen is the fence: of two sidecars that patch at the same time one
-    /// fails. It holds where there are no annotations too: a test for null passes for what is absent.
     #[must_use]
-    pub fn carrying(mut self, seen: &IntentSeen, intent: &str) -> Self {
-        let all = "/metadata/annotations";
-        // `/` is written `~1` in a path.
-        let ours = format!("{all}/{}", ANNOTATION_INTENT.replace('/', "~1"));
-        let (path, before, after) = match seen {
+    pub fn carrying(self, seen: &IntentSeen, intent: &str) -> Self {
+        let (path, after) = match seen {
             IntentSeen::NoAnnotations => {
-                let whole = json!({ANNOTATION_INTENT: intent});
-                (all, Value::Null, whole)
+                (ANNOTATIONS.to_owned(), json!({ANNOTATION_INTENT: intent}))
             }
-            IntentSeen::Absent => (ours.as_str(), Value::Null, json!(intent)),
-            IntentSeen::Text(text) => (ours.as_str(), json!(text), json!(intent)),
+            IntentSeen::Absent | IntentSeen::Text(_) => (path_of_intent(), json!(intent)),
         };
-        self.ops.insert(1.min(self.ops.len()), test(path, before));
-        self.ops.push(add(path, after));
+        let mut plan = self.fenced(seen);
+        plan.ops.push(add(&path, after));
+        plan
+    }
+
+    /// Returns the plan that is only carried out while the intent is the one that was `seen`.
+    ///
+    /// This test is the fence: of two sidecars that patch at the same time one fails, where both write
+    /// theirs. It holds where there are no annotations too: a test for null passes for what is absent.
+    #[must_use]
+    pub fn fenced(mut self, seen: &IntentSeen) -> Self {
+        let (path, before) = match seen {
+            IntentSeen::NoAnnotations => (ANNOTATIONS.to_owned(), Value::Null),
+            IntentSeen::Absent => (path_of_intent(), Value::Null),
+            IntentSeen::Text(text) => (path_of_intent(), json!(text)),
+        };
+        self.ops.insert(1.min(self.ops.len()), test(&path, before));
         self
     }
+}
+
+/// Returns where the intent stands; `/` is written `~1` in a path.
+fn path_of_intent() -> String {
+    format!("{ANNOTATIONS}/{}", ANNOTATION_INTENT.replace('/', "~1"))
 }
 
 /// Returns the patch that carries out `decision`; `None` when there is nothing to write.

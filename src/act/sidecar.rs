@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use super::drain::Drainer;
 use super::drained::{Drained, unanswered};
+use super::intent_keeper::IntentKeeper;
 use super::kube::KubeAct;
 use super::resize::{ResizeOrder, resize_orders};
-use super::{Applied, DryRun, Order, PatchOutcome, PatchPlan, patch};
+use super::{ActError, Applied, DryRun, GroupChange, Order, PatchOutcome, PatchPlan, patch};
 use crate::model::{
-    ClusterSnapshot, Departure, PodName, ReplicaRemoval, ScaleDecision, TerminationPolicy,
-    Timestamp,
+    ClusterSnapshot, Departure, IntentSeen, PodName, ReplicaRemoval, ScaleDecision,
+    TerminationPolicy, Timestamp,
 };
 
 /// Says whether anything is written.
@@ -39,6 +41,7 @@ const TELLING_TAKES: Duration = Duration::from_millis(200);
 pub struct SidecarAct {
     drainer: Drainer,
     kube: KubeAct,
+    intent: IntentKeeper,
     dry_run: DryRun,
     mode: watch::Receiver<WriteMode>,
     stopping: watch::Receiver<bool>,
@@ -58,6 +61,7 @@ impl SidecarAct {
         Self {
             drainer,
             kube,
+            intent: IntentKeeper::default(),
             dry_run: DryRun::default(),
             mode,
             stopping,
@@ -65,6 +69,12 @@ impl SidecarAct {
             resizer: None,
             terminator: None,
         }
+    }
+
+    /// Returns what tells why the last patch went without the intent; `None` where it did not.
+    #[must_use]
+    pub fn intent_refused(&self) -> watch::Receiver<Option<String>> {
+        self.intent.refused()
     }
 
     /// Returns hands that let somebody end the cluster: what is to be done, to which UID.
@@ -151,19 +161,13 @@ impl SidecarAct {
             let must_claim = snapshot.writing.must_claim();
             must_claim.then(|| PatchPlan::nothing(snapshot))
         });
-        let plan = plan.map(|plan| {
-            let intent = order.intent(&drained, (&plan, now));
-            plan.carrying(&snapshot.writing.seen, &intent.to_text())
-        });
         let patch = match plan {
             None => PatchOutcome::Nothing,
-            Some(plan) => match self.kube.patch(&plan).await {
-                Ok(raycluster) => PatchOutcome::Done {
-                    raycluster,
-                    changes: plan.groups,
-                },
-                Err(error) => PatchOutcome::Failed(error),
-            },
+            Some(plan) => {
+                let intent = order.intent(&drained, (&plan, now));
+                let texts = (&snapshot.writing.seen, intent.to_text());
+                self.patch(plan, texts, now).await
+            }
         };
         drained.take_told(told.unwrap_or_else(|_| unanswered(&decision.drains)));
         Applied {
@@ -173,6 +177,39 @@ impl SidecarAct {
             not_asked: drained.not_asked,
             patch,
         }
+    }
+
+    /// Sends a patch with the intent, and without it where nobody takes it so.
+    async fn patch(
+        &mut self,
+        plan: PatchPlan,
+        (seen, intent): (&IntentSeen, String),
+        now: Timestamp,
+    ) -> PatchOutcome {
+        let bare = plan.clone().fenced(seen);
+        if self.intent.is_left_out(now) {
+            if plan.groups.is_empty() {
+                // It would have said nothing but the intent.
+                return PatchOutcome::Nothing;
+            }
+            return outcome(self.kube.patch(&bare).await, bare.groups);
+        }
+        let whole = plan.carrying(seen, &intent);
+        let refused = match self.kube.patch(&whole).await {
+            Err(error) if error.is_about_content() => error,
+            answer => {
+                if answer.is_ok() {
+                    self.intent.was_written();
+                }
+                return outcome(answer, whole.groups);
+            }
+        };
+        // Nothing of it was written. Whatever else is wrong is wrong without the intent, too.
+        let answer = self.kube.patch(&bare).await;
+        if answer.is_ok() {
+            self.intent.was_refused(refused.source.to_string(), now);
+        }
+        outcome(answer, bare.groups)
     }
 
     fn is_stopping(&self) -> bool {
@@ -209,6 +246,16 @@ impl SidecarAct {
             patch,
             ..Applied::default()
         }
+    }
+}
+
+fn outcome(answer: Result<Value, ActError>, changes: Vec<GroupChange>) -> PatchOutcome {
+    match answer {
+        Ok(raycluster) => PatchOutcome::Done {
+            raycluster,
+            changes,
+        },
+        Err(error) => PatchOutcome::Failed(error),
     }
 }
 

@@ -121,6 +121,16 @@ fn seen(raycluster: &RayCluster) -> IntentSeen {
     }
 }
 
+/// Returns that the last patch went without the intent.
+pub(super) fn refused(why: &str) -> Problem {
+    Problem {
+        code: "intent_refused".to_owned(),
+        detail: format!(
+            "metadata.annotations[{ANNOTATION_INTENT}]: {why}; it is left out, and what is remembered does not survive a restart"
+        ),
+    }
+}
+
 fn unreadable(text: &str, problem: &str) -> Problem {
     let shown: String = text.chars().take(SHOWN_MAX).collect();
     Problem {

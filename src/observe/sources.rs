@@ -10,7 +10,7 @@ use super::SourceError;
 use super::cluster::{ClusterChange, ClusterSource, ClusterWatch};
 use super::departures::departures;
 use super::failed_starts::failed_starts;
-use super::fence::OwnHead;
+use super::fence::{self, OwnHead};
 use super::join::{JoinInput, join};
 use super::ray::{RayFacts, RayUpdate};
 use super::ray_state::RayState;
@@ -55,6 +55,7 @@ pub struct Sources {
     resize_off: watch::Receiver<Option<ResizeOff>>,
     refused_end: watch::Receiver<Option<TerminationRefused>>,
     wants_drivers: watch::Sender<bool>,
+    intent_refused: watch::Receiver<Option<String>>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -80,6 +81,7 @@ impl Sources {
             resize_off: watch::channel(None).1,
             refused_end: watch::channel(None).1,
             wants_drivers: watch::channel(false).0,
+            intent_refused: watch::channel(None).1,
         }
     }
 
@@ -106,6 +108,13 @@ impl Sources {
         wants_drivers: watch::Sender<bool>,
     ) -> Self {
         (self.refused_end, self.wants_drivers) = (refused, wants_drivers);
+        self
+    }
+
+    /// Returns sources that hear why patches go without the intent.
+    #[must_use]
+    pub fn remembering(mut self, refused: watch::Receiver<Option<String>>) -> Self {
+        self.intent_refused = refused;
         self
     }
 
@@ -235,6 +244,9 @@ impl Sources {
             snapshot.failed_starts = failed_starts(&input, self.cluster.pods().ended());
             let heads = (pods.as_slice(), self.cluster.pods().is_in_step());
             snapshot.writing = self.own.look(raycluster, heads, &mut snapshot.problems);
+            let without = self.intent_refused.borrow();
+            let without = without.as_deref().map(fence::refused);
+            snapshot.problems.extend(without);
             snapshot.unreadable = unreadable;
             let refused = self.refused_end.borrow().clone();
             let refused = refused.filter(|refused| now < refused.until);

@@ -174,7 +174,7 @@ pub struct Controller<O, A, R> {
     clock: Clock,
     settings: tokio::sync::watch::Receiver<ControllerSettings>,
     history: History,
-    has_inherited: bool,
+    inherited: Option<String>,
     failures: u32,
     quiet_until: Option<Timestamp>,
     wake_at: Option<Timestamp>,
@@ -212,7 +212,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             clock,
             settings,
             history: History::default(),
-            has_inherited: false,
+            inherited: None,
             failures: 0,
             quiet_until: None,
             wake_at: None,
@@ -364,13 +364,16 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
 
     /// Takes over what an earlier sidecar left: at the start, and what another head's has written since.
     fn inherit(&mut self, writing: &Writing, now: Timestamp) {
-        let is_first = !std::mem::replace(&mut self.has_inherited, true);
+        let is_first = self.inherited.is_none();
+        let known = self.inherited.get_or_insert_default();
         let IntentSeen::Text(text) = &writing.seen else {
             return;
         };
-        if !is_first && !writing.is_inherited {
+        // Where ours is refused the old one stays, and is taken over once all the same.
+        if !is_first && (!writing.is_inherited || known == text) {
             return;
         }
+        known.clone_from(text);
         // What cannot be read is named where it is read.
         if let Ok(intent) = Intent::parse(text) {
             self.history.absorb(&Input::Restored(&intent), now);

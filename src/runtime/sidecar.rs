@@ -156,7 +156,8 @@ impl Builder<'_> {
         let sources = Sources::new(updates_seen, cluster, clock.clone())
             .in_head(self.own_head())
             .resizing(resize_off)
-            .terminating(refused, wants_drivers);
+            .terminating(refused, wants_drivers)
+            .remembering(act.intent_refused());
         let controller = Controller::new((sources, act, reporting), clock, controller_seen);
         admin.set_config(&shown(self.config));
         let settings = Settings {

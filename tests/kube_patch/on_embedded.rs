@@ -7,5 +7,7 @@ const SERVER: Server = Server::Embedded;
 
 #[path = "endings.rs"]
 mod endings;
+#[path = "intents.rs"]
+mod intents;
 #[path = "plans.rs"]
 mod plans;

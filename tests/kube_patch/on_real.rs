@@ -7,6 +7,8 @@ const SERVER: Server = Server::Real;
 
 #[path = "endings.rs"]
 mod endings;
+#[path = "intents.rs"]
+mod intents;
 #[path = "newer_definition.rs"]
 mod newer_definition;
 #[path = "plans.rs"]

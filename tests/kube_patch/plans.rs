@@ -13,7 +13,7 @@ use rayscaler::model::{
 };
 use serde_json::{Value, json};
 
-fn group(name: &str, replicas: u32) -> Value {
+pub(super) fn group(name: &str, replicas: u32) -> Value {
     json!({"groupName": name, "replicas": replicas, "minReplicas": 0, "maxReplicas": 5000, "template": {}})
 }
 
@@ -24,7 +24,7 @@ fn group_with(name: &str, replicas: u32, strategy: &Value) -> Value {
 }
 
 /// What an observer makes of a stored RayCluster, every listed or wanted pod being there.
-fn snapshot(stored: &Value, pods: &[(&str, &str)]) -> ClusterSnapshot {
+pub(super) fn snapshot(stored: &Value, pods: &[(&str, &str)]) -> ClusterSnapshot {
     let groups = stored["spec"]["workerGroupSpecs"].as_array().unwrap();
     let group = |(index, spec): (usize, &Value)| {
         let strategy = spec.get("scaleStrategy");
@@ -420,7 +420,7 @@ async fn a_token_without_the_verb_is_told_apart_from_no_token() {
 }
 
 /// Returns what stands in the annotations for the intent.
-fn seen(stored: &Value) -> IntentSeen {
+pub(super) fn seen(stored: &Value) -> IntentSeen {
     match &stored["metadata"]["annotations"] {
         Value::Null => IntentSeen::NoAnnotations,
         annotations => match &annotations[ANNOTATION_INTENT] {
