@@ -196,6 +196,85 @@ fn a_pod_that_nobodys_list_names_locks_nothing() {
     assert_eq!(holds(&later(&mut cluster, 60)), []);
 }
 
+/// A group that is locked by a pod on a dead machine, named and with nothing in its place, and another one.
+fn locked_and_other(shape: &str) -> Cluster {
+    let mut cluster = Cluster::default()
+        .group(group("locked", shape))
+        .group(group("other", "CPU=4"))
+        .busy("locked", "w1");
+    let locked = cluster.group_mut("locked");
+    (locked.priority, locked.replicas) = (1, 0);
+    locked.workers_to_delete = vec!["w1".into()];
+    cluster.node_mut("w1").status = NodeStatus::Terminating;
+    see(&mut cluster);
+    cluster
+}
+
+#[test]
+fn demand_goes_around_a_group_that_stays_locked_and_comes_back_when_it_is_not() {
+    let engine = Engine::default();
+    let mut cluster = locked_and_other("CPU=4").demand("CPU=4", 2);
+    assert_eq!(act(&mut cluster, &engine), ["locked 0 -> 2: tasks"]);
+    wait(&mut cluster, 34);
+    assert!(act(&mut cluster, &engine).is_empty());
+    wait(&mut cluster, 1);
+    let around = [
+        "locked 2 -> 0: group_locked",
+        "other 0 -> 2: tasks",
+        "hold group_locked",
+    ];
+    assert_eq!(act(&mut cluster, &engine), around);
+    let mut cluster = cluster.starting("other", "o1").starting("other", "o2");
+    cluster = cluster.replicas("other", 2).demand("CPU=4", 1);
+    wait(&mut cluster, 5);
+    let more = ["other 2 -> 3: tasks", "hold group_locked"];
+    assert_eq!(act(&mut cluster, &engine), more);
+    // The pod goes: the group that is preferred takes part again.
+    cluster
+        .snapshot
+        .nodes
+        .retain(|node| node.name.as_str() != "w1");
+    cluster = cluster.demand("CPU=4", 1);
+    wait(&mut cluster, 1);
+    assert_eq!(act(&mut cluster, &engine), ["locked 0 -> 1: tasks"]);
+}
+
+#[test]
+fn what_others_asked_for_in_a_locked_group_stays_asked_for_and_serves_nobody() {
+    let engine = Engine::default();
+    let mut cluster = locked_and_other("CPU=4").replicas("locked", 1);
+    cluster.group_mut("locked").bounds.min = 1;
+    let mut cluster = cluster.demand("CPU=4", 1);
+    see(&mut cluster);
+    assert!(act(&mut cluster, &engine).is_empty());
+    wait(&mut cluster, 35);
+    let around = ["other 0 -> 1: tasks", "hold group_locked"];
+    assert_eq!(act(&mut cluster, &engine), around);
+    wait(&mut cluster, 60);
+    assert_eq!(act(&mut cluster, &engine), ["hold group_locked"]);
+}
+
+#[test]
+fn what_fits_nowhere_but_in_a_locked_group_waits_for_it() {
+    let engine = Engine::default();
+    let mut cluster = locked_and_other("CPU=4 disk=1").demand("CPU=1 disk=1", 1);
+    assert_eq!(act(&mut cluster, &engine), ["locked 0 -> 1: tasks"]);
+    wait(&mut cluster, 35);
+    let waits = "unserved 1 x {CPU: 1, disk: 1}: group_locked";
+    let called_off = "locked 1 -> 0: group_locked";
+    let lines = act(&mut cluster, &engine);
+    assert_eq!(lines, [called_off, waits, "hold group_locked"]);
+    wait(&mut cluster, 600);
+    assert_eq!(act(&mut cluster, &engine), [waits, "hold group_locked"]);
+    assert!(cluster.decide().infeasible.is_empty());
+    cluster
+        .snapshot
+        .nodes
+        .retain(|node| node.name.as_str() != "w1");
+    wait(&mut cluster, 1);
+    assert_eq!(act(&mut cluster, &engine), ["locked 0 -> 1: tasks"]);
+}
+
 #[test]
 fn an_operator_that_is_silent_is_named_once_it_is_late() {
     let mut cluster = Cluster::default()

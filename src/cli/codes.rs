@@ -39,6 +39,9 @@ pub(super) fn unserved(code: &str) -> &'static str {
         "fair_share" => "the cap over all groups is short, and other groups have a share of it",
         "stabilization" => "the demand has not lasted for long enough",
         "group_open" => "the pods of the groups that could serve it do not come up",
+        "group_locked" => {
+            "the operator makes no pods of the groups that could serve it until a deleted pod is gone"
+        }
         "runaway" => {
             "the groups that could serve it are frozen: they have changed too much in too short a time"
         }

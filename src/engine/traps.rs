@@ -2,14 +2,11 @@
 //!
 //! The operator tells of none of these in a way that the sidecar's Role can read; each is concluded
 //! from pods, the RayCluster's status and the time that has passed. Naming them changes nothing in
-//! the decision: what would be asked for is right, and is done the moment the trap opens.
+//! the decision: what would be asked for is right, and is done the moment the trap opens. What is asked
+//! for elsewhere meanwhile is the matter of policies.
 
-use crate::model::{Hold, NodeStatus, PodName, Timestamp, WorkerGroup};
-use crate::policy::{Plan, PolicyContext};
-
-/// A deletion that takes longer than this is told: a raylet that was told to drain ends at once, and
-/// the usual grace period of a pod is 30 s.
-const LOCK_AFTER_MS: u64 = 35_000;
+use crate::model::{Hold, PodName, Timestamp, WorkerGroup};
+use crate::policy::{LOCK_AFTER_MS, LOCKED, Plan, PolicyContext, lock_of};
 
 /// The longest that a working operator was seen to be busy with other clusters is some seconds.
 const SILENT_AFTER_MS: u64 = 30_000;
@@ -18,7 +15,7 @@ const SILENT_AFTER_MS: u64 = 30_000;
 /// what is seen of its work is not true.
 #[must_use]
 pub fn is_doubtful(hold: &Hold) -> bool {
-    matches!(hold.code.as_str(), "group_locked" | "operator_silent")
+    matches!(hold.code.as_str(), LOCKED | "operator_silent")
 }
 
 /// Names what holds the operator up, and asks to be asked again when a wait becomes too long.
@@ -32,16 +29,7 @@ pub(super) fn name_traps(ctx: PolicyContext<'_>, plan: &mut Plan) {
 fn name_locks<'a>(ctx: PolicyContext<'a>, plan: &mut Plan) -> Vec<&'a WorkerGroup> {
     let mut locked = Vec::new();
     for group in &ctx.snapshot.groups {
-        let nodes = ctx
-            .snapshot
-            .nodes
-            .iter()
-            .filter(|node| node.group == group.name && node.status == NodeStatus::Terminating);
-        let waits = nodes.filter_map(|node| {
-            let since = ctx.history.operator.going_since.get(&node.name)?;
-            Some((*since, &node.name))
-        });
-        let Some((since, pod)) = waits.min() else {
+        let Some((since, pod)) = lock_of(ctx, group) else {
             continue;
         };
         locked.push(group);
@@ -49,9 +37,9 @@ fn name_locks<'a>(ctx: PolicyContext<'a>, plan: &mut Plan) -> Vec<&'a WorkerGrou
             hold(
                 plan,
                 Some(group),
-                "group_locked",
+                LOCKED,
                 format!(
-                    "pod {pod} was to be deleted {seconds} s ago and is still there: until it is gone the operator makes and deletes nothing in this group; if its machine is dead, kubectl delete pod {pod} --force"
+                    "pod {pod} was to be deleted {seconds} s ago and is still there: until it is gone the operator makes and deletes nothing in this group, and demand goes to other groups that fit; if its machine is dead, kubectl delete pod {pod} --force"
                 ),
             );
         }

@@ -48,7 +48,7 @@ pub const WEAK_POINTS: &[WeakPoint] = &[
         "a group is frozen while a deleted pod lingers, for ever if need be",
         "a pod that a list named keeps its deletion timestamp for over 35 s",
         "hold `group_locked` with the pod",
-        "deletions and growth of a group go into one patch, before the lock; other groups go on. A pod of a dead machine cannot be removed with this Role: the hold says the command",
+        "deletions and growth of a group go into one patch, before the lock. While it lasts, demand goes to other groups that fit, and what was asked for here is taken back. A pod of a dead machine cannot be removed with this Role: the hold says the command",
     ),
     point(
         "W3",

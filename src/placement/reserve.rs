@@ -1,6 +1,6 @@
-//! Nodes on their way that are kept for what they were launched for.
+//! Nodes on their way that are kept for what they were launched for, or that nothing may count on.
 
-use super::pool::Pool;
+use super::pool::{Origin, Pool};
 use super::shape::index;
 
 impl Pool {
@@ -26,5 +26,24 @@ impl Pool {
             left -= nodes;
         }
         self.lineups = Default::default();
+    }
+
+    /// Keeps all nodes of a group that have no pod yet from taking requests; they count against the caps as before.
+    pub(crate) fn bar_to_come(&mut self, group: usize) {
+        for at in 0..self.slots.len() {
+            let slot = &self.slots[at];
+            if slot.group != Some(group) || slot.origin != Origin::ToCome || slot.count == 0 {
+                continue;
+            }
+            let full = |class: u32| {
+                let state = &self.states[index(class)];
+                state.full(self.outfits.get(state.outfit))
+            };
+            let (free, whole) = (full(slot.free), full(slot.whole));
+            let (free, whole) = (self.intern(free), self.intern(whole));
+            (self.slots[at].free, self.slots[at].whole) = (free, whole);
+        }
+        self.lineups = Default::default();
+        self.explained.clear();
     }
 }

@@ -27,6 +27,7 @@ mod idle;
 mod lately;
 mod leaving;
 mod limits;
+mod locked;
 mod maximum;
 mod minimum;
 mod ordered;
@@ -55,6 +56,7 @@ use crate::placement::Caps;
 
 pub use group_plan::GroupPlan;
 pub use leaving::Release;
+pub(crate) use locked::{LOCK_AFTER_MS, LOCKED, lock_of};
 pub use plan::{Claim, Plan};
 pub use registry::{PolicyEntry, Registry, policies};
 pub use settings::{HumanDuration, parse, schema_of, value_of};

@@ -166,7 +166,7 @@ fn call_off(plan: &mut Plan, name: &WorkerGroupName, replicas: u32) -> u32 {
 }
 
 /// Returns how many replicas were asked for by us and nobody else, and are not there yet.
-fn asked_by_us(ctx: PolicyContext<'_>, group: &WorkerGroup) -> u32 {
+pub(super) fn asked_by_us(ctx: PolicyContext<'_>, group: &WorkerGroup) -> u32 {
     ctx.history.asked.get(&group.name).map_or(0, |asked| {
         // What an earlier round of this decision has taken back is in no history yet.
         let taken_back = asked.replicas.saturating_sub(group.replicas);

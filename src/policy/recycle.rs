@@ -12,7 +12,8 @@
 //! has been made anew since is taken back.
 //!
 //! A group whose pods Kubernetes refuses is opened, too, and what it was asked for is taken back: the
-//! operator ends its pass where a pod is refused, so that no group behind gets any.
+//! operator ends its pass where a pod is refused, so that no group behind gets any. A group that is locked
+//! by a pod that does not go is gone around in the same way, see `locked.rs`.
 //!
 //! # Why these times
 //!
@@ -32,6 +33,7 @@ use crate::model::{
 use crate::placement::{ReplicaHealth, ReplicaState};
 
 use super::lately::named_now;
+use super::locked::{go_around, lock_of};
 use super::{
     HumanDuration, Plan, Policy, PolicyContext, PolicyEntry, Release, Stage, parse, schema_of,
     value_of,
@@ -103,6 +105,7 @@ struct Stuck {
 
 impl Policy for Recycle {
     fn apply(&self, ctx: PolicyContext<'_>, plan: &mut Plan) {
+        go_around(ctx, plan);
         let starts = &ctx.history.starts;
         let refused = first_missing(ctx).filter(|_| ctx.snapshot.replica_failure.is_some());
         if starts.since.is_empty() && starts.failed.is_empty() && refused.is_none() {
@@ -334,14 +337,9 @@ fn trial(ctx: PolicyContext<'_>) -> u32 {
 ///
 /// The operator makes pods group by group, and ends its pass with the first one that it cannot make.
 fn first_missing<'a>(ctx: PolicyContext<'a>) -> Option<(&'a WorkerGroup, &'a Missing)> {
-    let going = &ctx.history.operator.going_since;
-    let is_locked = |group: &WorkerGroup| {
-        let mut nodes = ctx.snapshot.nodes.iter();
-        nodes.any(|node| node.group == group.name && going.contains_key(&node.name))
-    };
     ctx.snapshot.groups.iter().find_map(|group| {
         let missing = ctx.history.operator.missing.get(&group.name)?;
-        (!is_locked(group)).then_some((group, missing))
+        lock_of(ctx, group).is_none().then_some((group, missing))
     })
 }
 

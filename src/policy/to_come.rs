@@ -57,6 +57,13 @@ impl Plan {
         less
     }
 
+    /// Keeps replicas of a group that have no pod yet from serving anything; they stay asked for.
+    pub(super) fn bar_to_come(&mut self, name: &WorkerGroupName) {
+        if let Some(at) = self.index.get(name).copied() {
+            self.pool.bar_to_come(at);
+        }
+    }
+
     /// Returns how many replicas of a group without any pod nothing was placed on.
     pub(super) fn unused_to_come(&self, name: &WorkerGroupName) -> u32 {
         let at = self.index.get(name).copied();
