@@ -335,6 +335,54 @@ async fn what_is_not_known_to_be_alive_is_not_drained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_a_replica_that_has_started_by_half_the_registered_host_is_drained_unless_the_other_has_come()
+ {
+    let world = World::start(RayVersion::Newest).await;
+    let first = world.idle_worker("r-0").await;
+    let second = world.worker("r-1", "").await;
+    let cause = RemovalCause::HalfStarted;
+    let half = |pod: &str| {
+        let mut starting = node(&second, "r", 1);
+        (starting.name, starting.status) = (PodName::from(pod), NodeStatus::Starting);
+        (starting.node_id, starting.raylet_address) = (None, None);
+        world.snapshot(vec![node(&first, "r", 0), starting])
+    };
+    // The other host has registered since: nobody is drained.
+    let decision = removal("r", &["r-0", "r-1"], cause);
+    let drained = world.drainer.drain(&half("r-1"), &decision).await;
+    assert_eq!(codes(&drained.refused), [("r-1", "has_registered")]);
+    assert!(drained.may_go.is_empty() && drained.accepted.is_empty());
+    let status = world.wire_status(&first).await;
+    assert!(matches!(status, WireStatus::Idle | WireStatus::Running));
+
+    let decision = removal("r", &["r-0", "never"], cause);
+    let drained = world.drainer.drain(&half("never"), &decision).await;
+    assert!(drained.refused.is_empty(), "{:?}", drained.refused);
+    assert_eq!(drained.accepted, [PodName::from("r-0")]);
+    assert_eq!(drained.may_go, names(&["r-0", "never"]));
+    let client = world.head.client();
+    first
+        .wait_until(&client, |state| state.status() == WireStatus::Dead)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_has_started_by_half_stays_while_its_registered_host_works() {
+    let world = World::start(RayVersion::Newest).await;
+    let busy = world.worker("r-0", r#"{"X": 1}"#).await;
+    let mut driver = world.head.driver("hold_task.py", &[HOLD]);
+    driver.prints("running").await;
+    let mut starting = node(&busy, "r", 1);
+    (starting.name, starting.status) = (PodName::from("never"), NodeStatus::Starting);
+    (starting.node_id, starting.raylet_address) = (None, None);
+    let snapshot = world.snapshot(vec![node(&busy, "r", 0), starting]);
+    let decision = removal("r", &["r-0", "never"], RemovalCause::HalfStarted);
+    let drained = world.drainer.drain(&snapshot, &decision).await;
+    assert_eq!(codes(&drained.refused), [("r-0", "busy_now")]);
+    assert!(drained.may_go.is_empty() && drained.accepted.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_an_answer_of_the_gcs_the_replica_stays() {
     let mut world = World::start(RayVersion::Newest).await;
     let worker = world.worker("w", "").await;

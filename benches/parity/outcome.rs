@@ -68,7 +68,10 @@ fn terminations(world: &World, decision: &ScaleDecision) -> Vec<Value> {
                 RemovalCause::Idle | RemovalCause::Withdrawn => "IDLE",
                 RemovalCause::AboveMax => "MAX_NUM_NODE_PER_TYPE",
                 RemovalCause::AboveTotal => "MAX_NUM_NODES",
-                RemovalCause::Stopped | RemovalCause::Ordered | RemovalCause::Stuck => continue,
+                RemovalCause::Stopped
+                | RemovalCause::Ordered
+                | RemovalCause::Stuck
+                | RemovalCause::HalfStarted => continue,
             };
             for row in removal.pods.iter().filter_map(|pod| world.rows.get(pod)) {
                 found.push((

@@ -7,6 +7,8 @@
 //! raylet to ask, the GCS is asked whether one has joined meanwhile. Whoever must go is told first and looked at then:
 //! what is told to drain takes no new work.
 
+mod half;
+
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -188,15 +190,18 @@ impl Drainer {
         let Some(first) = removal.pods.first() else {
             return Drained::default();
         };
-        if hosts.len() < removal.pods.len() && removal.cause == RemovalCause::Idle {
+        if hosts.len() < removal.pods.len() && removal.cause.is_asked() {
             // Whoever is not seen cannot be asked, so it cannot have agreed.
             return refused(first, "not_running", "its pod is not known".to_owned());
         }
         let facts = (snapshot, members);
         match removal.cause {
-            RemovalCause::Idle => {
+            cause @ (RemovalCause::Idle | RemovalCause::HalfStarted) => {
                 if let Some(stale) = self.stale(first, &hosts, facts).await {
                     return stale;
+                }
+                if cause == RemovalCause::HalfStarted {
+                    return self.drain_half(removal, &hosts, facts).await;
                 }
                 self.drain_idle(removal, &hosts, facts).await
             }

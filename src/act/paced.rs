@@ -49,7 +49,8 @@ impl Paced {
         let is_refused = reasons().any(|reason| reason.code == PODS_REFUSED);
         // What ended was counted when it ended.
         let is_called_back = reasons().any(|reason| reason.code == PODS_END);
-        let is_stuck = count(|cause| cause == RemovalCause::Stuck) > 0 && !is_called_back;
+        let is_failure = |cause| matches!(cause, RemovalCause::Stuck | RemovalCause::HalfStarted);
+        let is_stuck = count(is_failure) > 0 && !is_called_back;
         let is_free = |reason: &&Reason| FREE.contains(&reason.code.as_str());
         let free = reasons().filter(is_free).fold(0_u32, |sum, reason| {
             sum.saturating_add(reason.to.saturating_sub(reason.from))

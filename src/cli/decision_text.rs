@@ -109,6 +109,7 @@ fn print_group(group: &GroupDecision, out: &mut dyn Write) -> io::Result<()> {
             RemovalCause::Ordered => "ordered by annotation".to_owned(),
             RemovalCause::Withdrawn => "not needed any more".to_owned(),
             RemovalCause::Stuck => "does not come up".to_owned(),
+            RemovalCause::HalfStarted => "does not come up as a whole".to_owned(),
         };
         writeln!(out, "  remove replica `{replica}`, {why}: {}", names(pods))?;
     }

@@ -279,6 +279,7 @@ fn group_change(group: &GroupChange) -> Vec<String> {
             RemovalCause::Ordered => "ordered by annotation",
             RemovalCause::Withdrawn => "as nothing needs them any more",
             RemovalCause::Stuck => "as they do not come up",
+            RemovalCause::HalfStarted => "as some of their hosts do not come up",
         };
         let count = removed.replicas;
         let noun = if count == 1 { "replica" } else { "replicas" };

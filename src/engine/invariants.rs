@@ -239,6 +239,14 @@ impl Check<'_> {
         self.expect("I7", !(is_unregistered && has_registered), || {
             format!("{pod} has registered")
         });
+        let is_half = removal.cause == RemovalCause::HalfStarted;
+        let is_known = matches!(node.status, NodeStatus::Running | NodeStatus::Starting);
+        self.expect("I7", !is_half || is_known, || {
+            format!(
+                "{pod} of a replica that has started by half is {:?}",
+                node.status
+            )
+        });
     }
 
     /// Returns whether a pod is protected for longer than anybody may decide on this snapshot.

@@ -47,6 +47,9 @@ pub enum RemovalCause {
     Withdrawn,
     /// Its pods do not come up: nothing to drain, and another one may do better.
     Stuck,
+    /// Some of its hosts have registered and have no work, the others do not come up: those that have are drained
+    /// first, and it is kept if one refuses.
+    HalfStarted,
 }
 
 impl RemovalCause {
@@ -55,6 +58,12 @@ impl RemovalCause {
     #[must_use]
     pub const fn takes_work(self) -> bool {
         matches!(self, Self::AboveMax | Self::AboveTotal | Self::Ordered)
+    }
+
+    /// Returns whether the raylets of a replica are asked whether it may go, and may refuse.
+    #[must_use]
+    pub const fn is_asked(self) -> bool {
+        matches!(self, Self::Idle | Self::HalfStarted)
     }
 }
 
@@ -90,7 +99,7 @@ pub struct ReplicaRemoval {
     pub cause: RemovalCause,
     /// How long it has been idle.
     ///
-    /// Units: milliseconds; 0 unless the cause is [`RemovalCause::Idle`].
+    /// Units: milliseconds; 0 unless the cause is [`RemovalCause::Idle`] or [`RemovalCause::HalfStarted`].
     pub idle_ms: u64,
     /// How long it may finish its work, where its cause takes work.
     #[serde(default, skip_serializing_if = "Finish::is_default")]

@@ -72,7 +72,8 @@ pub struct Starts {
 }
 
 impl Starts {
-    /// Takes in which pods there are; a node that joins proves that its group's pods do come.
+    /// Takes in which pods there are; a node that joins proves that its group's pods do come, once its
+    /// replica is whole.
     ///
     /// `recovered_at` is when the GCS was last found to be back.
     pub(super) fn observe(
@@ -89,7 +90,7 @@ impl Starts {
                 NodeStatus::Starting => {
                     starting.insert(node.name.clone(), since.unwrap_or(at));
                 }
-                NodeStatus::Running if since.is_some() => self.joined(node),
+                NodeStatus::Running if since.is_some() => self.joined(snapshot, node),
                 _ => {}
             }
         }
@@ -101,12 +102,12 @@ impl Starts {
 
     /// Takes in that a raylet has registered; one that was there before the last failure has only been
     /// missing in a reply of the GCS, and proves nothing.
-    fn joined(&mut self, node: &Node) {
+    fn joined(&mut self, snapshot: &ClusterSnapshot, node: &Node) {
         let failed = self.failed.get(&node.group);
-        if failed
+        let is_later = failed
             .zip(node.created_at)
-            .is_some_and(|(failed, created_at)| failed.is_before(created_at))
-        {
+            .is_some_and(|(failed, created_at)| failed.is_before(created_at));
+        if is_later && is_whole(snapshot, node) {
             self.failed.remove(&node.group);
         }
     }
@@ -146,6 +147,18 @@ impl Starts {
         failed.at = at;
         failed
     }
+}
+
+/// Returns whether all hosts of a node's replica are running.
+fn is_whole(snapshot: &ClusterSnapshot, node: &Node) -> bool {
+    let group = snapshot.group(&node.group);
+    let hosts = group.map_or(1, |group| group.num_of_hosts);
+    let nodes = snapshot.nodes.iter();
+    let running = nodes.filter(|other| {
+        other.status == NodeStatus::Running
+            && (&other.group, &other.replica) == (&node.group, &node.replica)
+    });
+    hosts <= 1 || running.count() >= usize::try_from(hosts).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ impl Plan {
         let Some(group) = self.groups.get(at) else {
             return false;
         };
-        let is_order = !matches!(removal.cause, RemovalCause::Idle | RemovalCause::Withdrawn);
+        let is_order = !removal.cause.is_asked() && removal.cause != RemovalCause::Withdrawn;
         if group.frozen.is_some() && !is_order {
             return false;
         }
@@ -49,7 +49,7 @@ impl Plan {
             .collect();
         let (cause, idle_ms) = (removal.cause, removal.idle_ms);
         if protection(ctx, &replica).is_some()
-            || (cause == RemovalCause::Idle && !self.is_seen_twice(ctx, &pods))
+            || (cause.is_asked() && !self.is_seen_twice(ctx, &pods))
         {
             return false;
         }

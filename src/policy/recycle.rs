@@ -15,6 +15,10 @@
 //! operator ends its pass where a pod is refused, so that no group behind gets any. A group that is locked
 //! by a pod that does not go is gone around in the same way, see `locked.rs`.
 //!
+//! A replica of several hosts of which some have registered is of no use to what needs it whole. Those
+//! are drained first, if they have no work, and may refuse; then it goes as the others do. What still needs
+//! a replica launches one; none is asked for beforehand, since one that refuses stays.
+//!
 //! # Why these times
 //!
 //! A cluster autoscaler takes minutes to bring a machine, and large images take minutes to be
@@ -55,6 +59,9 @@ const REFUSED_PAUSE_MAX_MS: u64 = 300_000;
 /// The pause after a pod that ended by itself, doubled after each, and the longest: as the kubelet has it, since
 /// to try costs little and shows within seconds. Units: milliseconds.
 const ENDED_PAUSE_MS: (u64, u64) = (5_000, 300_000);
+
+/// How long a replica is left alone of which a host has refused its drain: work has come. Units: milliseconds.
+const DRAIN_PAUSE_MS: u64 = 5_000;
 
 /// The word for a group that is not asked for more.
 const OPEN: &str = "group_open";
@@ -97,9 +104,10 @@ impl Default for Recycle {
     }
 }
 
-/// A replica that does not come up, and the word for why.
+/// A replica that does not come up, how it is ended, and the word for why.
 struct Stuck {
     replica: ReplicaState,
+    cause: RemovalCause,
     code: &'static str,
 }
 
@@ -192,21 +200,22 @@ impl Recycle {
                 .into_iter()
                 .flat_map(super::GroupPlan::staying);
             for replica in staying.filter(|it| it.health == ReplicaHealth::Capacity) {
-                // A host that has registered may have work.
-                let is_starting = |node: &Node| node.status == NodeStatus::Starting;
-                if !replica.nodes(ctx.snapshot).all(is_starting) {
-                    continue;
-                }
                 let hosts = replica.nodes(ctx.snapshot);
                 let Some((at, code)) = hosts.filter_map(|node| self.due(ctx, node)).min() else {
                     continue;
                 };
+                let Some((cause, from)) = ending(ctx, replica) else {
+                    continue;
+                };
+                let at = at.max(from);
                 if at <= ctx.now {
                     let replica = replica.clone();
-                    stuck
-                        .entry(name.clone())
-                        .or_default()
-                        .push(Stuck { replica, code });
+                    let own = stuck.entry(name.clone()).or_default();
+                    own.push(Stuck {
+                        replica,
+                        cause,
+                        code,
+                    });
                 } else {
                     next = Some(next.map_or(at, |other| other.min(at)));
                 }
@@ -268,20 +277,29 @@ impl Recycle {
         (failed, stuck): (Option<FailedStarts>, Vec<Stuck>),
     ) {
         let attempts = failed.map_or(0, |failed| failed.count).saturating_add(1);
-        let mut released = 0_u32;
-        for Stuck { replica, code } in &stuck {
+        let (mut released, mut replaced) = (0_u32, 0_u32);
+        for Stuck {
+            replica,
+            cause,
+            code,
+        } in &stuck
+        {
             let release = Release {
                 replica: &replica.name,
-                cause: RemovalCause::Stuck,
+                cause: *cause,
                 code,
-                idle_ms: 0,
+                idle_ms: idle_ms(ctx, replica),
             };
-            released = released.saturating_add(u32::from(plan.release(ctx, &group.name, release)));
+            if plan.release(ctx, &group.name, release) {
+                released = released.saturating_add(1);
+                // One that refuses its drain stays, and would get one more beside it each time.
+                replaced = replaced.saturating_add(u32::from(*cause == RemovalCause::Stuck));
+            }
         }
-        if released > 0 && attempts < self.attempts {
-            plan.launch_required(&group.name, released, "recycled");
-        } else if released > 0 {
+        if released > 0 && attempts >= self.attempts {
             close_down(plan, group, attempts);
+        } else if replaced > 0 {
+            plan.launch_required(&group.name, replaced, "recycled");
         }
     }
 }
@@ -317,6 +335,39 @@ fn call_back(ctx: PolicyContext<'_>, plan: &mut Plan, group: &WorkerGroup, faile
             plan.release(ctx, &group.name, release);
         }
     }
+}
+
+/// Returns how a replica is ended that does not come up, and from when on that may be tried; `None` where it may
+/// have work.
+///
+/// Where some hosts have registered and are idle, they are asked as other idle ones are.
+fn ending(ctx: PolicyContext<'_>, replica: &ReplicaState) -> Option<(RemovalCause, Timestamp)> {
+    let mut cause = RemovalCause::Stuck;
+    let mut from = Timestamp::default();
+    for node in replica.nodes(ctx.snapshot) {
+        match node.status {
+            NodeStatus::Starting => {}
+            NodeStatus::Running if node.idle_since.is_some() => cause = RemovalCause::HalfStarted,
+            _ => return None,
+        }
+        if let Some(at) = ctx.history.drain_refused_at.get(&node.name) {
+            from = from.max(at.plus_ms(DRAIN_PAUSE_MS));
+        }
+    }
+    // Where nobody has registered nobody is asked.
+    let from = if cause == RemovalCause::Stuck {
+        Timestamp::default()
+    } else {
+        from
+    };
+    Some((cause, from))
+}
+
+/// Returns for how long all hosts of a replica that have registered have been idle; 0 where none has.
+fn idle_ms(ctx: PolicyContext<'_>, replica: &ReplicaState) -> u64 {
+    let idle = replica.nodes(ctx.snapshot);
+    let idle = idle.filter_map(|node| Some(ctx.now.millis_since(node.idle_since?)));
+    idle.min().unwrap_or(0)
 }
 
 fn close_down(plan: &mut Plan, group: &WorkerGroup, attempts: u32) {

@@ -125,6 +125,7 @@ fn removals(pass: &PassReport<'_>) -> Vec<DriverMessage> {
             RemovalCause::Ordered => "ordered by a user",
             RemovalCause::Withdrawn => "no longer needed",
             RemovalCause::Stuck => "not coming up",
+            RemovalCause::HalfStarted => "not coming up as a whole",
         };
         DriverMessage::new(
             Severity::Info,

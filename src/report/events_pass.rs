@@ -329,6 +329,7 @@ pub(super) const fn cause_label(cause: RemovalCause) -> &'static str {
         RemovalCause::Ordered => "ordered",
         RemovalCause::Withdrawn => "withdrawn",
         RemovalCause::Stuck => "stuck",
+        RemovalCause::HalfStarted => "half_started",
     }
 }
 

@@ -171,6 +171,7 @@ fn kind(snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> u64 {
                 RemovalCause::Ordered => "ordered",
                 RemovalCause::Withdrawn => "withdrawn",
                 RemovalCause::Stuck => "stuck",
+                RemovalCause::HalfStarted => "half_started",
             };
             (removal.replica.as_str(), cause)
         }));

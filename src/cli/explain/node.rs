@@ -134,6 +134,9 @@ fn running(pass: &LastPass, node: &Node) -> (&'static str, String) {
                 "nothing needs it any more, and it does not run yet".to_owned()
             }
             RemovalCause::Stuck => "its replica does not come up".to_owned(),
+            RemovalCause::HalfStarted => {
+                "other hosts of its replica do not come up, and it has no work".to_owned()
+            }
         };
         let text = format!(
             "the last decision removes it, {cause}; it came to: {}",

@@ -14,6 +14,7 @@ fn node(name: &str, created_at: i64, status: NodeStatus) -> Node {
     Node {
         raylet_address: None,
         name: name.into(),
+        pod_ip: String::new(),
         node_id: None,
         kind: NodeKind::Worker,
         group: "g".into(),

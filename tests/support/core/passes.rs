@@ -52,7 +52,7 @@ pub fn patched(cluster: &mut Cluster, decision: &ScaleDecision) {
         cluster.history.absorb(&surged, cluster.now);
         let mut reasons = group.reasons.iter();
         let refused = reasons.any(|reason| reason.code == PODS_REFUSED);
-        if refused || of(RemovalCause::Stuck) > 0 {
+        if refused || of(RemovalCause::Stuck) > 0 || of(RemovalCause::HalfStarted) > 0 {
             let gave_up = Input::GaveUp {
                 group: name,
                 refused,

@@ -16,6 +16,7 @@ fn node(name: &str, created_at_ms: i64, total: &[(&str, i64)]) -> Node {
     Node {
         raylet_address: None,
         name: name.into(),
+        pod_ip: String::new(),
         node_id: None,
         kind: NodeKind::Worker,
         group: "g".into(),
