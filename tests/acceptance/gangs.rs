@@ -1,9 +1,13 @@
 //! Placement groups, and what becomes of them when their pods are deleted by hand.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
+use std::time::Duration;
 
-use kube::api::DeleteParams;
-use serde_json::Value;
+use futures_util::StreamExt as _;
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
+use serde_json::{Value, json};
 
 use super::options;
 use crate::support::raycluster::Group;
@@ -13,6 +17,9 @@ const BUNDLES: &str = r#"--bundles=[{"CPU": 1}, {"CPU": 1}]"#;
 
 /// How long a pod may take to end when a user deletes it; a raylet that holds a bundle takes it all.
 const GRACE_SECONDS: u32 = 5;
+
+/// The annotation of a pod that ends a watch.
+const MARK: &str = "example.com/mark";
 
 /// A group of two bundles gets `pods`, and as many new ones when those are deleted.
 async fn a_placement_group_survives_its_pods(strategy: &str, cpus: &str, pods: usize) {
@@ -25,6 +32,9 @@ async fn a_placement_group_survives_its_pods(strategy: &str, cpus: &str, pods: u
     let strategy = format!("--strategy={strategy}");
     world.user(&["gang", "pg", BUNDLES, &strategy]).await;
     let old = world.pods_of("small", pods).await;
+    has_peaked(&world, pods).await;
+    let listed = world.cluster.pods().list(&ListParams::default()).await;
+    let version = listed.unwrap().metadata.resource_version.unwrap();
     let delete = DeleteParams::default().grace_period(GRACE_SECONDS);
     for name in &old {
         world.cluster.pods().delete(name, &delete).await.unwrap();
@@ -42,16 +52,65 @@ async fn a_placement_group_survives_its_pods(strategy: &str, cpus: &str, pods: u
             (gone.is_empty() && ids.len() == pods).then_some(ids)
         })
         .await;
-    let printed = world.user(&["gang_nodes", "pg"]).await;
-    let last = printed.lines().last().unwrap();
-    let holders: Vec<String> = serde_json::from_str(last).unwrap();
+    let holders = holders(&world, "pg").await;
     assert_eq!(holders.len(), 2);
     let holders: BTreeSet<String> = holders.into_iter().collect();
     assert!(holders.is_subset(&new), "{holders:?} of {new:?}");
     let now = world.pods_of("small", pods).await;
     assert!(now.iter().all(|name| !old.contains(name)));
     assert_eq!(world.group(0).await["replicas"], Value::from(pods));
+    // One replacement for each and no more, not even for a while; those that leave count until they are gone.
+    let came = came_since(&world, &version, &now[0]).await;
+    let now: BTreeSet<String> = now.into_iter().collect();
+    assert_eq!(came, now, "{}", world.sidecar_log());
+    has_peaked(&world, 2 * pods).await;
     world.end().await;
+}
+
+/// Checks the most replicas that were asked for so far.
+async fn has_peaked(world: &World, most: usize) {
+    let peak = world
+        .eventually("a look of the guard", || async {
+            Some(world.replicas_peak()).filter(|peak| *peak > 0)
+        })
+        .await;
+    let is_right = usize::try_from(peak).unwrap() <= most;
+    assert!(is_right, "{peak} > {most}\n{}", world.sidecar_log());
+}
+
+/// Returns the pods of the group that were made since this version, those that are gone again among them.
+///
+/// The API server tells of all of them in order; a mark on `pod`, which is still there, is the last word.
+async fn came_since(world: &World, version: &str, pod: &str) -> BTreeSet<String> {
+    let mark = Patch::Merge(json!({"metadata": {"annotations": {MARK: "1"}}}));
+    let pods = world.cluster.pods();
+    pods.patch(pod, &PatchParams::default(), &mark)
+        .await
+        .unwrap();
+    let of_group = WatchParams::default().labels("ray.io/group=small");
+    let mut events = pin!(pods.watch(&of_group, version).await.unwrap());
+    let mut came = BTreeSet::new();
+    let reading = async {
+        while let Some(event) = events.next().await {
+            match event.unwrap() {
+                WatchEvent::Added(pod) => {
+                    came.insert(pod.name_any());
+                }
+                WatchEvent::Modified(pod) if pod.annotations().contains_key(MARK) => return true,
+                _ => {}
+            }
+        }
+        false
+    };
+    let reading = tokio::time::timeout(Duration::from_secs(30), reading);
+    assert_eq!(reading.await, Ok(true), "the mark was not seen");
+    came
+}
+
+/// Waits until all bundles are placed and returns the ids of the nodes that hold them, bundle by bundle.
+async fn holders(world: &World, gang: &str) -> Vec<String> {
+    let printed = world.user(&["gang_nodes", gang]).await;
+    serde_json::from_str(printed.lines().last().unwrap()).unwrap()
 }
 
 fn hex(id: &[u8]) -> String {
