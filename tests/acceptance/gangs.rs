@@ -1,4 +1,4 @@
-//! Placement groups, and what becomes of them when their pods are deleted by hand.
+//! Placement groups: what waits for them is kept, and what becomes of them when their pods are deleted by hand.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -20,6 +20,9 @@ const GRACE_SECONDS: u32 = 5;
 
 /// The annotation of a pod that ends a watch.
 const MARK: &str = "example.com/mark";
+
+/// How long a worker may be idle where one waits for a gang.
+const IDLE_SECONDS: u32 = 3;
 
 /// A group of two bundles gets `pods`, and as many new ones when those are deleted.
 async fn a_placement_group_survives_its_pods(strategy: &str, cpus: &str, pods: usize) {
@@ -135,4 +138,59 @@ async fn a13_strictly_spread_bundles_get_two_nodes_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a13_spread_bundles_get_two_nodes_again() {
     a_placement_group_survives_its_pods("SPREAD", "1", 2).await;
+}
+
+/// Lets a pod of a gated group start.
+async fn ungate(world: &World, pod: &str) {
+    let patch = Patch::Merge(json!({"spec": {"schedulingGates": null}}));
+    let pods = world.cluster.pods();
+    pods.patch(pod, &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+}
+
+/// The second node takes longer to start than a worker may be idle; the first one waits for it.
+async fn an_idle_worker_waits_for_its_gang(version: &str) {
+    let gate = json!([{"name": "example.com/slow"}]);
+    let manifest = cluster(version, IDLE_SECONDS).group(
+        Group::new("small")
+            .replicas(0, 0, 2)
+            .set("/template/spec/schedulingGates", gate),
+    );
+    let world = World::start(manifest, options()).await;
+    let first = ["gang", "first", r#"--bundles=[{"CPU": 1}]"#];
+    let user = world.user_starts(&first);
+    let waits = world.pods_of("small", 1).await.remove(0);
+    ungate(&world, &waits).await;
+    world.finishes(user, &first).await;
+    let old = holders(&world, "first").await;
+    // Asked for before the first one goes: no time passes in which nobody wants the worker.
+    let strategy = "--strategy=STRICT_SPREAD";
+    world
+        .user(&["gang", "second", BUNDLES, strategy, "--no-wait"])
+        .await;
+    world.user(&["remove_gang", "first"]).await;
+    let pods = world.pods_of("small", 2).await;
+    let slow = pods.iter().find(|name| **name != waits).unwrap();
+    let long = Duration::from_secs((3 * IDLE_SECONDS).into());
+    world.idle_for("small", 1, long).await;
+    assert!(world.named().await.is_empty(), "{}", world.sidecar_log());
+    assert_eq!(world.replicas_now(0).await, 2, "{}", world.sidecar_log());
+    ungate(&world, slow).await;
+    let new = holders(&world, "second").await;
+    assert_eq!(new.len(), 2);
+    assert!(new.contains(&old[0]), "{new:?} and before {old:?}");
+    assert_eq!(world.pods_of("small", 2).await, pods, "the same pods");
+    assert_eq!(world.replicas_peak(), 2, "{}", world.sidecar_log());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a10_an_idle_worker_waits_for_its_gang() {
+    an_idle_worker_waits_for_its_gang("v2").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a10_an_idle_worker_waits_for_its_gang_with_v2_off() {
+    an_idle_worker_waits_for_its_gang("v1").await;
 }
