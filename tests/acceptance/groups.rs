@@ -1,6 +1,9 @@
 //! More than one group, and groups of more than one host.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use super::options;
 use crate::support::raycluster::Group;
@@ -46,4 +49,65 @@ async fn a_replica_of_two_hosts_comes_and_goes_as_a_whole() {
     world.pods_of("slice", 0).await;
     world.nothing_named().await;
     world.end().await;
+}
+
+/// Actors take the slice's hosts, one each; no node is there to bind its pods to.
+async fn a_slice_that_never_starts(hosts: u8, max: i32, (topology, accelerator): (&str, &str)) {
+    let node = json!({
+        "cloud.google.com/gke-tpu-topology": topology,
+        "cloud.google.com/gke-tpu-accelerator": accelerator,
+    });
+    let manifest = cluster("v2", 60).group(
+        Group::new("slice")
+            .replicas(0, 0, max)
+            .hosts(hosts.into())
+            .param("resources", r#"'{"TPU": 4}'"#)
+            .set("/template/spec/nodeSelector", node),
+    );
+    let world = World::start(manifest, options()).await;
+    let names: Vec<String> = (0..hosts).map(|number| format!("actor-{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let wish = ["--num-cpus=1", r#"--resources={"TPU": 4}"#, "--no-wait"];
+    world.user(&[&["actor"], &*names, &wish].concat()).await;
+    world.replicas(0, 1).await;
+    world.desired(hosts.into()).await;
+    let pods = world.pods_of("slice", hosts.into()).await;
+    passes(&world, 3).await;
+    assert_eq!(world.pods_of("slice", hosts.into()).await, pods);
+    for pod in world.cluster.pods_of("slice").await {
+        let phase = pod.status.and_then(|status| status.phase);
+        assert_eq!(phase.as_deref(), Some("Pending"));
+    }
+    assert_eq!(world.replicas_peak(), 1, "{}", world.sidecar_log());
+    world.user(&[&["kill"], &*names].concat()).await;
+    world.set_group(0, "maxReplicas", 0).await;
+    world.pods_of("slice", 0).await;
+    world.replicas(0, 0).await;
+    world.nothing_named().await;
+    world.end().await;
+}
+
+/// Waits until the sidecar has looked and decided so many times more.
+async fn passes(world: &World, count: usize) {
+    let seen = std::sync::Mutex::new(BTreeSet::new());
+    let what = format!("{count} passes more");
+    world
+        .eventually(&what, || async {
+            let pass: Value = serde_json::from_str(&world.admin("v1/pass").await).ok()?;
+            let mut seen = seen.lock().unwrap();
+            seen.insert(pass["at"].as_u64()?);
+            // The first one was before.
+            (seen.len() > count).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a03_a_tpu_host_that_never_starts_is_asked_for_once_and_goes() {
+    a_slice_that_never_starts(1, 3, ("2x2x1", "tpu-v4-podslice")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a03_a_tpu_slice_that_never_starts_is_asked_for_once_and_goes() {
+    a_slice_that_never_starts(4, 4, ("4x4", "tpu-v6e-slice")).await;
 }
