@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::options;
@@ -110,4 +111,61 @@ async fn a03_a_tpu_host_that_never_starts_is_asked_for_once_and_goes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a03_a_tpu_slice_that_never_starts_is_asked_for_once_and_goes() {
     a_slice_that_never_starts(4, 4, ("4x4", "tpu-v6e-slice")).await;
+}
+
+/// Applies the groups as a user does who has them in a file, whoever wrote to them since.
+async fn apply(world: &World, groups: &[&Group]) {
+    let groups: Vec<&Value> = groups.iter().map(|group| group.value()).collect();
+    let patch = Patch::Apply(json!({
+        "apiVersion": "ray.io/v1",
+        "kind": "RayCluster",
+        "metadata": {"name": world.cluster.name},
+        "spec": {"workerGroupSpecs": groups},
+    }));
+    let params = PatchParams::apply("a-user").force();
+    let api = world.cluster.api();
+    let applied = api.patch(&world.cluster.name, &params, &patch).await;
+    let applied = &applied.unwrap().data["spec"]["workerGroupSpecs"];
+    for (index, group) in groups.into_iter().enumerate() {
+        assert_eq!(applied[index]["replicas"], group["replicas"], "the file's");
+    }
+}
+
+/// A group is added while another one works, whose `replicas` of 1 the file overwrites with this.
+async fn a_group_is_added(replicas: i32) {
+    let cpu = Group::new("cpu").replicas(0, 0, 3);
+    let world = World::start(cluster("v2", 3).group(cpu.clone()), options()).await;
+    world.user(&["actor", "one", "--num-cpus=1"]).await;
+    let first = world.pods_of("cpu", 1).await.remove(0);
+    world.busy(1).await;
+    let cpu = cpu.set("/replicas", replicas);
+    let gpu = Group::new("gpu")
+        .param("num-cpus", "0")
+        .param("num-gpus", "1");
+    apply(&world, &[&cpu, &gpu]).await;
+    world
+        .user(&["actor", "picture", "--num-cpus=0", "--num-gpus=1"])
+        .await;
+    world.pods_of("gpu", 1).await;
+    world.user(&["actor", "two", "--num-cpus=1"]).await;
+    let pods = world.pods_of("cpu", 2).await;
+    assert!(pods.contains(&first), "{first} of {pods:?}");
+    world.user(&["kill", "picture"]).await;
+    world.pods_of("gpu", 0).await;
+    world.replicas(1, 0).await;
+    world.nothing_named().await;
+    assert_eq!(world.pods_of("cpu", 2).await, pods, "the same pods");
+    assert_eq!(world.replicas_now(0).await, 2, "{}", world.sidecar_log());
+    assert_eq!(world.replicas_peak(), 2, "{}", world.sidecar_log());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a12_a_group_that_is_added_is_used() {
+    a_group_is_added(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a12_a_group_that_is_added_is_used_though_replicas_are_overwritten() {
+    a_group_is_added(0).await;
 }
