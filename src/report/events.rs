@@ -21,10 +21,15 @@ pub struct Started<'a> {
     pub version: &'a str,
     /// Whether nothing is written on purpose.
     pub is_dry_run: bool,
+    /// When.
+    pub at: Timestamp,
 }
 
 impl Event for Started<'_> {
     fn emit(&self, metrics: &Metrics) {
+        for source in ["gcs", "pods", "raycluster"] {
+            metrics.source_is_waited_for(source, self.at);
+        }
         metrics.set(MetricId::BuildInfo, &[self.version], 1.0);
         metrics.set(MetricId::DryRun, &[], f64::from(u8::from(self.is_dry_run)));
         info!(version = self.version, dry_run = self.is_dry_run, "started");

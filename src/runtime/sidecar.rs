@@ -178,11 +178,9 @@ impl Builder<'_> {
         Started {
             version: env!("CARGO_PKG_VERSION"),
             is_dry_run: self.config.scaling.dry_run,
+            at: self.clock.now(),
         }
         .emit(&self.metrics);
-        for source in ["gcs", "pods", "raycluster"] {
-            self.metrics.source_is_waited_for(source, self.clock.now());
-        }
         for (cause, count) in self.options.lineage.restarts() {
             ChildRestarted {
                 cause: cause.as_str(),

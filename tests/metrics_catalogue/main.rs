@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rayscaler::model::{
-    ClusterSnapshot, History, NodeStatus, ResourceDemand, ResourceRequest, ScaleDecision,
+    ClusterSnapshot, History, NodeStatus, ResourceDemand, ResourceRequest, ScaleDecision, Timestamp,
 };
 use rayscaler::report::events::{
     ApiCalled, ChildRestarted, ClusterEnded, ConfigRead, DepartureTold, Event, GcsCalled,
@@ -283,6 +283,7 @@ fn emit_events(metrics: &Metrics) {
     Started {
         version: "1.2.3",
         is_dry_run: true,
+        at: Timestamp::from_ms(0),
     }
     .emit(metrics);
     ApiCalled {

@@ -2,7 +2,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use rayscaler::engine::{ChainEntry, Engine};
-use rayscaler::model::{Input, NodeStatus, PODS_REFUSED, RemovalCause, ScaleDecision, ScaleEvent};
+use rayscaler::model::{
+    Input, NodeStatus, PODS_END, PODS_REFUSED, RemovalCause, ScaleDecision, ScaleEvent,
+};
 use rayscaler::policy::Registry;
 use serde_json::Value;
 
@@ -50,9 +52,10 @@ pub fn patched(cluster: &mut Cluster, decision: &ScaleDecision) {
             surge: group.surge(),
         };
         cluster.history.absorb(&surged, cluster.now);
-        let mut reasons = group.reasons.iter();
-        let refused = reasons.any(|reason| reason.code == PODS_REFUSED);
-        if refused || of(RemovalCause::Stuck) > 0 || of(RemovalCause::HalfStarted) > 0 {
+        let is_for = |code| group.reasons.iter().any(|reason| reason.code == code);
+        let refused = is_for(PODS_REFUSED);
+        let given_up = of(RemovalCause::Stuck) + of(RemovalCause::HalfStarted);
+        if refused || given_up > 0 && !is_for(PODS_END) {
             let gave_up = Input::GaveUp {
                 group: name,
                 refused,
