@@ -13,7 +13,9 @@ use core::builders::{Cluster, NOW, group};
 use loop_world::{World, done, failed, refused, seen, waiting};
 use rayscaler::config::Config;
 use rayscaler::engine::{ChainEntry, Engine};
-use rayscaler::model::{Departure, DepartureKind, NodeId, NodeStatus, RemovalCause};
+use rayscaler::model::{
+    Departure, DepartureKind, History, Input, Intent, IntentSeen, NodeId, NodeStatus, RemovalCause,
+};
 use rayscaler::observe::Observed;
 use rayscaler::policy::{Plan, Policy, PolicyContext, PolicyEntry, Registry, Release, Stage};
 use rayscaler::runtime::controller::ControllerSettings;
@@ -425,6 +427,21 @@ async fn a_lost_head_is_succeeded_with_a_word_though_nothing_is_to_be_scaled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_may_write_nothing_claims_nothing() {
+    let world = World::start(Vec::new());
+    let mut inherited = waiting(3).replicas("cpu", 3);
+    inherited.snapshot.writing.is_inherited = true;
+    inherited.snapshot.is_suspended = true;
+    world.tell(seen(inherited.clone()));
+    world.until(6_000).await;
+    assert!(world.times_of("act").is_empty(), "{:?}", world.notes());
+    inherited.snapshot.is_suspended = false;
+    world.tell(seen(inherited));
+    world.until(6_001).await;
+    assert_eq!(world.times_of("act 3").first(), Some(&6_000));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deletion_that_takes_too_long_makes_the_view_doubtful() {
     let mut cluster = waiting(0).busy("cpu", "w1");
     cluster.group_mut("cpu").workers_to_delete = vec!["w1".into()];
@@ -435,4 +452,33 @@ async fn a_deletion_that_takes_too_long_makes_the_view_doubtful() {
     assert!(world.times_of("doubt").is_empty());
     world.until(41_000).await;
     assert!(!world.times_of("doubt").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_sidecar_left_waits_for_the_first_list_of_pods() {
+    let mut left = History::default();
+    left.absorb(&Input::DrainAccepted(&"w1".into()), NOW.minus_ms(500));
+    let by = NOW.plus_ms(60_000);
+    let told = "w2".into();
+    left.absorb(&Input::ToldToGo { pod: &told, by }, NOW);
+    let mut whole = waiting(0);
+    whole = whole.busy("cpu", "w1").busy("cpu", "w2").busy("cpu", "w3");
+    whole.group_mut("cpu").workers_to_delete = vec!["w3".into()];
+    whole.node_mut("w3").status = NodeStatus::Deleting;
+    whole.snapshot.writing.seen = IntentSeen::Text(Intent::of(&left, None, NOW).to_text());
+    let mut early = whole.clone();
+    early.snapshot.nodes.clear();
+    early.snapshot.completeness.pods_at = None;
+    let world = World::start(Vec::new());
+    world.tell(seen(early));
+    world.until(100).await;
+    assert_eq!(world.times_of("pass"), [0], "that we wait is reported");
+    assert!(world.times_of("act").is_empty());
+    world.tell(seen(whole));
+    world.until(200).await;
+    let remembered = world.remembered.lock().unwrap().clone();
+    assert!(remembered.drained_at.contains_key(&"w1".into()));
+    assert_eq!(remembered.finish_by.get(&"w2".into()), Some(&by));
+    // The predecessor's own name is not taken for somebody's order.
+    assert!(remembered.followed.is_empty());
 }

@@ -452,3 +452,20 @@ fn one_goes_as_idle_while_another_is_made_up_for() {
         "{decision:#?}"
     );
 }
+
+/// Pods that the operator does not count stand as a group of their own: work there, and nothing to scale.
+#[test]
+fn pods_of_no_group_serve_and_raise_nothing() {
+    let mut cluster = Cluster::default()
+        .group(group("g", "CPU=4"))
+        .busy("g", "a")
+        .node(running("g (unlabelled)", "old", "CPU=4"))
+        .replicas("g", 1);
+    cluster = cluster.demand("CPU=4", 1);
+    let decision = cluster.decide();
+    assert!(
+        !decision.groups.iter().any(|group| group.is_change()),
+        "{decision:#?}"
+    );
+    assert!(decision.unserved.is_empty() && decision.drains.is_empty());
+}

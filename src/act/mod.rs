@@ -29,7 +29,7 @@ pub use terminate::{Terminated, Terminator};
 
 use paced::Paced;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     ClusterSnapshot, GroupDecision, History, Input, Intent, PodName, ScaleDecision, Timestamp,
@@ -58,6 +58,14 @@ impl Order<'_> {
             history.absorb(&Input::ToldToGo { pod, by: *by }, now);
         }
         remember(&mut history, &plan.groups, self.decision, now);
+        // The list says of these that they go; whoever reads it needs no other word, and there may be hundreds.
+        let listed = self.snapshot.groups.iter();
+        let listed = listed.flat_map(|group| &group.workers_to_delete);
+        let mut named: BTreeSet<&PodName> = listed.collect();
+        for change in &plan.groups {
+            named.extend(&change.named);
+        }
+        history.drained_at.retain(|pod, _| !named.contains(pod));
         Intent::of(&history, self.snapshot.writing.own.as_ref(), now)
     }
 }
@@ -124,3 +132,6 @@ pub enum PatchOutcome {
     /// It was not written, or nobody knows.
     Failed(ActError),
 }
+
+#[cfg(test)]
+mod tests;

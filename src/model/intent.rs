@@ -63,8 +63,7 @@ pub struct Intent {
     /// How long ago a pod of a group was found to start for too long.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     failed: BTreeMap<WorkerGroupName, u64>,
-    /// How many times in a row pods of a group were given up, whether Kubernetes refused them, and how
-    /// long ago.
+    /// How many times in a row pods of a group were given up, whether Kubernetes refused them, and how long ago.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     gave_up: BTreeMap<WorkerGroupName, (u32, bool, u64)>,
     /// What `replicas` was set to, and how many of them only make up for pods on their way out.
@@ -82,26 +81,27 @@ pub struct Intent {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Entry {
     Leaving(PodName, u64),
+    Removed(WorkerGroupName, u32),
     Drained(PodName),
     Asked(WorkerGroupName, u32, u32),
     Surge(WorkerGroupName, u32, u32),
     GaveUp(WorkerGroupName, u32, bool),
     Failed(WorkerGroupName),
-    Removed(WorkerGroupName, u32),
     Up(WorkerGroupName),
     Down(WorkerGroupName),
 }
 
 impl Entry {
-    /// Orders kinds of entries: lost time of live work costs most, then a lost deletion; a lost scale time only
-    /// costs some patience.
+    /// Orders kinds of entries: lost time of live work costs most, then a limit that forgets (one entry a group), then
+    /// a lost deletion; a lost scale time only costs some patience.
     const fn rank(&self) -> u8 {
         match self {
             Self::Leaving(..) => 0,
-            Self::Drained(_) => 1,
-            Self::Asked(..) | Self::Surge(..) => 2,
-            Self::GaveUp(..) | Self::Failed(_) | Self::Removed(..) => 3,
-            Self::Up(_) | Self::Down(_) => 4,
+            Self::Removed(..) => 1,
+            Self::Drained(_) => 2,
+            Self::Asked(..) | Self::Surge(..) => 3,
+            Self::GaveUp(..) | Self::Failed(_) => 4,
+            Self::Up(_) | Self::Down(_) => 5,
         }
     }
 }

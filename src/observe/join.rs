@@ -161,7 +161,8 @@ fn report_orphans(
         .collect();
     orphans.sort();
     orphans.dedup();
-    orphans.retain(|name| !is_known(name));
+    // What belongs to no group for another reason is told where it is found.
+    orphans.retain(|name| !is_known(name) && !replicas::is_uncounted(name));
     problems.extend(orphans.into_iter().map(|name| Problem {
         code: "orphaned_pods".to_owned(),
         detail: format!("pods of worker group `{name}`, which is not in the RayCluster; accepted: a group of that name"),

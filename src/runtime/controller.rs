@@ -22,8 +22,8 @@ use crate::config::{self, Config, Scaling};
 use crate::engine::invariants::Violation;
 use crate::engine::{Engine, is_doubtful};
 use crate::model::{
-    ClusterSnapshot, Departure, History, Input, Intent, IntentSeen, ScaleDecision, Timestamp,
-    Writing,
+    ClusterSnapshot, Departure, History, Input, Intent, IntentSeen, ScaleDecision, ScalingMode,
+    Timestamp, Writing,
 };
 use crate::observe::Observed;
 use crate::policy::{PolicyContext, Registry};
@@ -257,8 +257,11 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         let settings = self.settings.borrow_and_update().clone();
         if let Some(snapshot) = &mut observed.snapshot {
             settings.scaling.apply_to(snapshot);
-            self.inherit(&snapshot.writing, started_at);
-            self.take_in(snapshot, started_at);
+            // Without a list of pods, all that is remembered of them would be taken for gone.
+            if snapshot.completeness.pods_at.is_some() {
+                self.inherit(&snapshot.writing, started_at);
+                self.take_in(snapshot, started_at);
+            }
         }
         let Some(snapshot) = &observed.snapshot else {
             let took = PhaseTimes::default();
@@ -349,7 +352,10 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         hold: Option<WriteHold>,
         now: Timestamp,
     ) -> Option<Applied> {
-        if !order.decision.is_work() && !order.snapshot.writing.must_claim() {
+        // Where nothing at all is to be written, no claim is, either.
+        let is_frozen = order.decision.mode == ScalingMode::Frozen;
+        let must_claim = order.snapshot.writing.must_claim() && !is_frozen;
+        if !order.decision.is_work() && !must_claim {
             // Nothing is left to write: whatever failed has been settled.
             (self.failures, self.quiet_until) = (0, None);
             return None;

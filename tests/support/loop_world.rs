@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use rayscaler::act::{ActError, Applied, GroupChange, Order, PatchOutcome, Refusal};
 use rayscaler::clock::Clock;
 use rayscaler::config::Config;
-use rayscaler::model::{Completeness, Departure, PodName, Timestamp, WorkerGroupName};
+use rayscaler::model::{Completeness, Departure, History, PodName, Timestamp, WorkerGroupName};
 use rayscaler::observe::Observed;
 use rayscaler::runtime::controller::{
     Act, Controller, ControllerSettings, Observe, Pass, Report, WriteHold,
@@ -26,6 +26,8 @@ pub struct World {
     pub news: mpsc::UnboundedSender<Observed>,
     pub act_takes_ms: Arc<Mutex<u64>>,
     pub report_at: Arc<Mutex<Option<Timestamp>>>,
+    /// What was remembered in the last pass.
+    pub remembered: Arc<Mutex<History>>,
     pub settings: watch::Sender<ControllerSettings>,
     pub stop: Option<oneshot::Sender<()>>,
     pub running: tokio::task::JoinHandle<usize>,
@@ -50,6 +52,7 @@ struct Ears {
     clock: Clock,
     notes: Notes,
     report_at: Arc<Mutex<Option<Timestamp>>>,
+    remembered: Arc<Mutex<History>>,
 }
 
 fn note(notes: &Notes, clock: &Clock, text: impl Into<String>) {
@@ -75,7 +78,8 @@ impl Observe for Sources {
             let at = Some(self.clock.now());
             snapshot.completeness = Completeness {
                 gcs_at: at,
-                pods_at: at,
+                // Pods that were never listed stay unknown.
+                pods_at: snapshot.completeness.pods_at.and(at),
                 raycluster_at: at,
             };
         }
@@ -134,6 +138,9 @@ impl Act for Hands {
 impl Report for Ears {
     fn pass(&mut self, pass: &Pass<'_>) -> Option<Timestamp> {
         let hold = pass.decided.map(|decided| decided.write_hold);
+        if let Some(decided) = pass.decided {
+            self.remembered.lock().unwrap().clone_from(decided.history);
+        }
         let text = match hold {
             None => "blind pass".to_owned(),
             Some(None) => "pass".to_owned(),
@@ -195,7 +202,7 @@ impl World {
         let notes = Notes::default();
         let (news, news_seen) = mpsc::unbounded_channel();
         let act_takes_ms = Arc::default();
-        let report_at = Arc::default();
+        let (report_at, remembered) = (Arc::default(), Arc::default());
         let (settings, settings_seen) = watch::channel(settings);
         let sources = Sources {
             clock: clock.clone(),
@@ -214,6 +221,7 @@ impl World {
             clock: clock.clone(),
             notes: Arc::clone(&notes),
             report_at: Arc::clone(&report_at),
+            remembered: Arc::clone(&remembered),
         };
         let (stop, stopped) = oneshot::channel();
         let mut controller = Controller::new((sources, hands, ears), clock.clone(), settings_seen);
@@ -231,6 +239,7 @@ impl World {
             news,
             act_takes_ms,
             report_at,
+            remembered,
             settings,
             stop: Some(stop),
             running,

@@ -9,12 +9,23 @@
 //! of its own counts `numOfHosts` times too many replicas and removes hosts one by one; all pods
 //! one replica can only be removed together. A chunk leaves when all of its pods are idle, so no
 //! work is lost even where the guess is wrong.
+//!
+//! # Why not where newer pods say
+//!
+//! An operator that indexes replicas counts labelled pods only, and a group can hold others: those of before the
+//! gate was on, or of before `numOfHosts` was more than one. Taken for replicas they would raise `replicas`, the
+//! operator would make as many more, and so on to `maxReplicas`. They are no replicas of the group then: they stand
+//! as a group that cannot be scaled, serve demand and are nobody's to remove. Unlabelled pods that are newer than
+//! every labelled one come from an operator that has ceased to index, and counts all pods.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::JoinInput;
-use crate::model::{Node, NodeKind, PodName, Problem, ReplicaName};
+use crate::model::{Node, NodeKind, PodName, Problem, ReplicaName, Timestamp, WorkerGroupName};
 use crate::wire::raycluster::RayCluster;
+
+/// Ends the name of the group that uncounted pods stand in; no group of a RayCluster has a space in its name.
+const UNCOUNTED: &str = " (unlabelled)";
 
 /// Holds `numOfHosts` of each group.
 #[derive(Debug, Default)]
@@ -42,6 +53,8 @@ pub(super) fn group_unlabelled(
     labelled: &BTreeSet<&str>,
     problems: &mut Vec<Problem>,
 ) {
+    let indexed = indexed_groups(nodes, labelled);
+    let mut uncounted: BTreeSet<&str> = BTreeSet::new();
     let mut unlabelled: BTreeMap<(&str, bool), Vec<usize>> = BTreeMap::new();
     for (at, node) in nodes.iter_mut().enumerate() {
         if node.kind == NodeKind::Head {
@@ -50,6 +63,12 @@ pub(super) fn group_unlabelled(
         match hosts.counts.get_key_value(node.group.as_str()) {
             // One host is one replica, whatever a label of former times says.
             Some((_, 1)) => one_pod(node),
+            Some((group, _))
+                if !labelled.contains(node.name.as_str()) && indexed.contains(&node.group) =>
+            {
+                uncounted.insert(group);
+                node.group = WorkerGroupName::from(format!("{group}{UNCOUNTED}").as_str());
+            }
             Some((group, _)) if !labelled.contains(node.name.as_str()) => unlabelled
                 .entry((group, node.status.is_live()))
                 .or_default()
@@ -58,6 +77,12 @@ pub(super) fn group_unlabelled(
             _ => {}
         }
     }
+    problems.extend(uncounted.into_iter().map(|group| Problem {
+        code: "replicas_unlabelled".to_owned(),
+        detail: format!(
+            "pods of worker group `{group}` lack the label ray.io/worker-group-replica-name, which newer ones have; the operator neither counts nor deletes them: they serve until somebody deletes them"
+        ),
+    }));
     for ((group, is_live), mut members) in unlabelled {
         members.sort_by(|a, b| {
             let key = |at: &usize| (nodes[*at].created_at, nodes[*at].name.clone());
@@ -76,6 +101,25 @@ pub(super) fn group_unlabelled(
             });
         }
     }
+}
+
+/// Returns whether pods that the operator does not count stand as a group of this name.
+pub(super) fn is_uncounted(group: &WorkerGroupName) -> bool {
+    group.as_str().ends_with(UNCOUNTED)
+}
+
+/// Returns the groups whose newest pod carries the label: their operator counts no others.
+fn indexed_groups(nodes: &[Node], labelled: &BTreeSet<&str>) -> BTreeSet<WorkerGroupName> {
+    // Of each group: when its newest pod without the label was created, and its newest with it.
+    let mut newest: BTreeMap<&WorkerGroupName, [Option<Timestamp>; 2]> = BTreeMap::new();
+    for node in nodes.iter().filter(|node| node.kind == NodeKind::Worker) {
+        let at = usize::from(labelled.contains(node.name.as_str()));
+        let known = newest.entry(&node.group).or_default();
+        known[at] = known[at].max(node.created_at);
+    }
+    let is_indexed = |[without, with]: &[Option<Timestamp>; 2]| with.is_some() && with >= without;
+    let groups = newest.iter().filter(|(_, newest)| is_indexed(newest));
+    groups.map(|(group, _)| (*group).clone()).collect()
 }
 
 /// Says which replicas share an index: software that is told its place by the index, such as a

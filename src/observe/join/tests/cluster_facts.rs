@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::{cluster, codes, group, pod, raylet, snapshot};
 use crate::model::{
-    Completeness, GangRequest, NodeStatus, PlacementStrategy, Quantity, ResourceDemand,
-    ResourceName, ResourceRequest, UpscalingMode,
+    ClusterSnapshot, Completeness, GangRequest, Node, NodeStatus, PlacementStrategy, Quantity,
+    ResourceDemand, ResourceName, ResourceRequest, UpscalingMode,
 };
 use crate::observe::join::{JoinInput, join};
 use crate::observe::ray_state::{RayNode, RayNodeStatus, RayState};
@@ -118,6 +118,53 @@ fn unlabelled_hosts_are_taken_in_the_order_of_their_creation() {
         .collect();
     assert_eq!(text, ["a/0=a", "b/0=b", "b/1=e", "c/0=c", "c/1=d"]);
     assert_eq!(codes(&snapshot), ["replicas_unlabelled"]);
+}
+
+#[test]
+fn unlabelled_pods_raise_no_replicas_once_newer_ones_are_labelled() {
+    const CREATED: &str = "/metadata/creationTimestamp";
+    const LABEL: &str = "/metadata/labels/ray.io~1worker-group-replica-name";
+    let old = |name: &str| pod(name, &[(CREATED, json!("1970-01-01T00:00:09Z"))]);
+    let host = |name: &str, replica: &str| pod(name, &[(LABEL, json!(replica))]);
+    let mut scaled = group("g", 2, &json!([]));
+    (scaled["replicas"], scaled["maxReplicas"]) = (json!(2), json!(9));
+    let cluster = cluster(&json!([scaled]));
+    let head = pod(
+        "head",
+        &[
+            ("/metadata/labels/ray.io~1node-type", json!("head")),
+            ("/metadata/labels/ray.io~1group", json!("headgroup")),
+        ],
+    );
+    // Four replicas of one host became two of two: the operator made these anew, and counts no others.
+    let mut pods = vec![head, old("o1"), old("o2"), old("o3"), old("o4")];
+    pods.extend([
+        host("a1", "a"),
+        host("a2", "a"),
+        host("b1", "b"),
+        host("b2", "b"),
+    ]);
+    let raylets: Vec<RayNode> = (1..)
+        .zip(&pods)
+        .map(|(id, pod)| raylet(&pod.name, id, RayNodeStatus::Running))
+        .collect();
+    let seen = snapshot(&cluster, &pods, &raylets);
+    let names = |snapshot: &ClusterSnapshot| -> Vec<String> {
+        let replicas = snapshot.replicas_of(&"g".into());
+        replicas.iter().map(|it| it.name.to_string()).collect()
+    };
+    assert_eq!(names(&seen), ["a", "b"]);
+    assert_eq!(codes(&seen), ["replicas_unlabelled"]);
+    // Their work counts, and they can take more.
+    let is_node = |node: &&Node| node.status == NodeStatus::Running && !node.available.is_empty();
+    assert_eq!(seen.nodes.iter().filter(is_node).count(), 9);
+    // Those are newer: the operator has ceased to index, and counts every pod.
+    pods[1..5].clone_from_slice(
+        &["o1", "o2", "o3", "o4"]
+            .map(|name| pod(name, &[(CREATED, json!("1970-01-01T00:02:00Z"))])),
+    );
+    let seen = snapshot(&cluster, &pods, &[]);
+    assert_eq!(names(&seen), ["a", "b", "o1", "o3"]);
 }
 
 #[test]
