@@ -350,15 +350,25 @@ mod tests {
         }
     }
 
+    fn ours(args: &[&str]) -> Value {
+        json!({"command": ["/rayscaler"], "args": args})
+    }
+
+    /// Holds options, and how what is said of them begins and ends.
+    type Case = (Value, &'static str, &'static str);
+
+    fn each_says_one_thing(cases: &[Case]) {
+        for (options, starts, ends) in cases {
+            let said = said(options);
+            assert_eq!(said.len(), 1, "{options}: {said:#?}");
+            assert!(said[0].starts_with(starts), "{starts}: {}", said[0]);
+            assert!(said[0].ends_with(ends), "{ends}: {}", said[0]);
+        }
+    }
+
     #[test]
-    fn what_is_refused_is_named_with_its_word_and_what_is_accepted() {
-        let ours = |args: &[&str]| json!({"command": ["/rayscaler"], "args": args});
-        for (options, starts, ends) in [
-            (
-                json!({"command": ["python"], "args": ["-m", "autoscaler"]}),
-                "command[0] is python; accepted: /rayscaler, ",
-                "too",
-            ),
+    fn a_refused_word_is_named_with_what_is_accepted() {
+        each_says_one_thing(&[
             (
                 ours(&["run", "--cluster-nam=$(RAY_CLUSTER_NAME)"]),
                 "args[1] is --cluster-nam=$(RAY_CLUSTER_NAME); accepted: --cluster-name ",
@@ -399,6 +409,17 @@ mod tests {
                 "args[1] is --help; accepted: run (",
                 "shows its help or version and scales nothing)",
             ),
+        ]);
+    }
+
+    #[test]
+    fn a_line_that_scales_nothing_or_something_else_is_named() {
+        each_says_one_thing(&[
+            (
+                json!({"command": ["python"], "args": ["-m", "autoscaler"]}),
+                "command[0] is python; accepted: /rayscaler, ",
+                "too",
+            ),
             (
                 json!({"args": ["run", "--dry-run"]}),
                 r#"args is ["run","--dry-run"]; accepted: bash -c|-lc|-cl [--] 'ray "#,
@@ -424,11 +445,6 @@ mod tests {
                 "args[1] is default; accepted: $(RAY_CLUSTER_NAMESPACE)",
                 "",
             ),
-        ] {
-            let said = said(&options);
-            assert_eq!(said.len(), 1, "{options}: {said:#?}");
-            assert!(said[0].starts_with(starts), "{starts}: {}", said[0]);
-            assert!(said[0].ends_with(ends), "{ends}: {}", said[0]);
-        }
+        ]);
     }
 }
