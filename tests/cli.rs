@@ -157,16 +157,6 @@ fn check_names_every_mistake_and_ends_with_2() {
         error.contains("\n  line 5: pol: unknown key, did you mean `poll`?"),
         "{error}"
     );
-    let run = [
-        "run",
-        "--no-supervise",
-        "--cluster-name=c",
-        "--cluster-namespace=n",
-        "--config",
-    ];
-    let (code, error) = failure(&rayscaler(&[&run[..], &[path.to_str().unwrap()]].concat()));
-    assert_eq!(code, 2);
-    assert!(error.contains("line 4: log.level: "), "{error}");
 }
 
 #[test]
