@@ -7,7 +7,7 @@ mod support;
 use rayscaler::engine::{Engine, WEAK_POINTS};
 use rayscaler::model::{Input, NodeStatus, PlacementStrategy, ReplicaBounds, ScaleDecision};
 use std::path::Path;
-use support::builders::{Cluster, group, lines, resources, running};
+use support::builders::{Cluster, group, lines, running};
 use support::passes::{act, see, wait};
 
 fn wide(name: &str, shape: &str) -> rayscaler::model::WorkerGroup {

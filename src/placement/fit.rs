@@ -137,14 +137,7 @@ impl Pool {
         }
         code = limit.unwrap_or(code);
         if code == "infeasible" && self.could_ever_fit(request) {
-            let (word, detail) = if self.could_hold(shape) {
-                ("nodes_busy", "a node that is there: busy")
-            } else {
-                (
-                    "nodes_differ",
-                    "a spec promises enough, and its nodes have less",
-                )
-            };
+            let (word, detail) = not_now(self.could_hold(shape));
             code = word;
             details.push(detail.to_owned());
         }
@@ -156,6 +149,18 @@ impl Pool {
             code,
             detail: details.join("; "),
         }
+    }
+}
+
+/// Says why what could fit one day does not fit on what there is, by whether a node that is there could hold it.
+const fn not_now(could_hold: bool) -> (&'static str, &'static str) {
+    if could_hold {
+        ("nodes_busy", "a node that is there: busy")
+    } else {
+        (
+            "nodes_differ",
+            "a spec promises enough, and its nodes have less",
+        )
     }
 }
 

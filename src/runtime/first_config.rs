@@ -20,33 +20,22 @@ use crate::config::{Config, PolicyCatalog};
 use crate::report::Metrics;
 use crate::report::events::{ConfigRead, Event as _};
 
-/// What the first look at the config file found.
-pub(super) enum FirstConfig {
-    /// Settings; without a file there is nothing to look at later.
-    Accepted(Option<Reloader>, Config),
-    /// Nothing that could be used.
-    Refused(ReloadError),
-}
-
-impl FirstConfig {
-    /// Returns the settings, or defaults where there are none.
-    pub(super) fn config(&self) -> Config {
-        match self {
-            Self::Accepted(_, config) => config.clone(),
-            Self::Refused(_) => Config::default(),
-        }
-    }
-}
+/// What a look at the config file finds at the start; without a file there is nothing to look at later.
+pub(super) type FirstConfig = Result<(Option<Reloader>, Config), ReloadError>;
 
 /// Reads the config file, if there is one.
 pub(super) fn read(options: &RunOptions, policies: &dyn PolicyCatalog) -> FirstConfig {
     let Some(path) = &options.config_path else {
-        return FirstConfig::Accepted(None, Config::default());
+        return Ok((None, Config::default()));
     };
-    match Reloader::open(path.clone(), policies) {
-        Ok((reloader, config)) => FirstConfig::Accepted(Some(reloader), config),
-        Err(refused) => FirstConfig::Refused(refused),
-    }
+    let (reloader, config) = Reloader::open(path.clone(), policies)?;
+    Ok((Some(reloader), config))
+}
+
+/// Returns what was read, or defaults.
+pub(super) fn settings(read: &FirstConfig) -> Config {
+    let config = read.as_ref().map(|(_, config)| config.clone());
+    config.unwrap_or_default()
 }
 
 /// Holds what waiting for a config file takes.
@@ -67,8 +56,8 @@ impl Waiting<'_> {
     /// Waits until there is a config file that can be used, and shows meanwhile what is wrong with it.
     pub(super) async fn until_accepted(&self, first: FirstConfig) -> (Option<Reloader>, Config) {
         let mut refused = match first {
-            FirstConfig::Accepted(reloader, config) => return (reloader, config),
-            FirstConfig::Refused(refused) => refused,
+            Ok(accepted) => return accepted,
+            Err(refused) => refused,
         };
         self.metrics
             .source_is_waited_for("config", self.clock.now());
@@ -92,8 +81,8 @@ impl Waiting<'_> {
             }
             admin.beat(self.clock.now());
             refused = match read(self.options, self.policies) {
-                FirstConfig::Accepted(reloader, config) => break (reloader, config),
-                FirstConfig::Refused(refused) => refused,
+                Ok(accepted) => break accepted,
+                Err(refused) => refused,
             };
         };
         // The port is the sidecar's now.

@@ -11,7 +11,7 @@ use super::first_config::{self, Waiting};
 use super::network::Network;
 use super::options::RunOptions;
 use super::reload::{ReloadOutcome, Reloader};
-use super::shutdown::{Shutdown, TaskEnded};
+use super::shutdown::{Shutdown, TaskEnded, Tasks};
 use super::sidecar::{Builder, admin_state};
 use super::telemetry::Telemetry;
 use crate::admin::AdminState;
@@ -64,7 +64,7 @@ pub fn run(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(), Run
 async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(), RunError> {
     let clock = Clock::system();
     let read = first_config::read(options, policies);
-    let log = options.overrides.apply(read.config()).log;
+    let log = options.overrides.apply(first_config::settings(&read)).log;
     let telemetry = Telemetry::start(log, clock.clone())?;
     let (trigger, shutdown) = Shutdown::new();
     // From here on: whoever reads that we start may tell us to stop.
@@ -79,18 +79,13 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
         metrics: &metrics,
         telemetry: &telemetry,
     };
-    let (mut reloader, file) = tokio::select! {
-        biased;
-        signal = &mut signals => {
-            info!(signal, "stopping");
-            return Ok(());
-        }
-        accepted = waiting.until_accepted(read) => accepted,
+    let accepted = waiting.until_accepted(read);
+    let Some((mut reloader, file)) = unless_told(&mut signals, accepted).await else {
+        return Ok(());
     };
     let config = options.overrides.apply(file);
     telemetry.set(config.log);
     let admin = admin_state((options, &config), (&metrics, &clock, &telemetry));
-    let shows = Arc::clone(&admin);
     let builder = Builder {
         options,
         config: &config,
@@ -99,53 +94,66 @@ async fn serve(options: &RunOptions, policies: &dyn PolicyCatalog) -> Result<(),
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
         network: Network::default(),
-        admin,
+        admin: Arc::clone(&admin),
         serves_admin: true,
     };
-    let sidecar = tokio::select! {
-        biased;
-        signal = &mut signals => {
-            info!(signal, "stopping");
-            return Ok(());
-        }
-        sidecar = builder.build() => sidecar.map_err(RunError::Settings)?,
+    let built = Box::pin(builder.build());
+    let Some(sidecar) = unless_told(&mut signals, built).await else {
+        return Ok(());
     };
+    let sidecar = sidecar.map_err(RunError::Settings)?;
     let (mut controller, mut tasks, settings) = sidecar.split();
-    let work = controller.run(shutdown.requested());
-    let mut work = Box::pin(work);
+    let mut work = Box::pin(controller.run(shutdown.requested()));
     let mut timer = tokio::time::interval(RELOAD_EVERY);
     loop {
         tokio::select! {
             biased;
             signal = &mut signals => {
                 // The loop finishes a patch in flight and returns.
-                let ended = tokio::time::timeout(FINISH_WITHIN, &mut work).await;
-                if ended.is_err() {
+                if tokio::time::timeout(FINISH_WITHIN, &mut work).await.is_err() {
                     warn!("the patch in flight was not finished in time");
                 }
                 // Without the loop nobody writes any more, and the courier ends once all is delivered.
                 drop(work);
                 drop(controller);
-                if !tasks.ends_within("courier", REPORT_WITHIN).await {
-                    warn!("the last reports were not delivered in time");
-                }
+                reported(&mut tasks).await;
                 info!(signal, "stopping");
                 return Ok(());
             }
             () = &mut work => return Ok(()),
-            Some(ended) = tasks.next_ended() => {
-                let TaskEnded { name, panic } = ended;
+            Some(TaskEnded { name, panic }) = tasks.next_ended() => {
                 error!(task = name, panic = panic.unwrap_or_default(), "a task ended, starting anew");
                 return Err(RunError::TaskEnded(name));
             }
             _ = timer.tick() => {
-                if let Some(changed) = look(reloader.as_mut(), policies, (&metrics, &shows), clock.now()) {
-                    let changed = options.overrides.apply(changed);
+                if let Some(changed) = look(reloader.as_mut(), (options, policies), (&metrics, &admin), clock.now()) {
                     telemetry.set(changed.log);
                     settings.apply(&changed);
                 }
             }
         }
+    }
+}
+
+/// Waits until the last reports are delivered, for a while.
+async fn reported(tasks: &mut Tasks) {
+    if !tasks.ends_within("courier", REPORT_WITHIN).await {
+        warn!("the last reports were not delivered in time");
+    }
+}
+
+/// Waits for something; `None` when a signal says stop first.
+async fn unless_told<T>(
+    signals: &mut (impl Future<Output = &'static str> + Unpin),
+    something: impl Future<Output = T>,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        signal = signals => {
+            info!(signal, "stopping");
+            None
+        }
+        done = something => Some(done),
     }
 }
 
@@ -167,7 +175,7 @@ fn greet(options: &RunOptions) {
 
 fn look(
     reloader: Option<&mut Reloader>,
-    policies: &dyn PolicyCatalog,
+    (options, policies): (&RunOptions, &dyn PolicyCatalog),
     (metrics, admin): (&Metrics, &AdminState),
     now: Timestamp,
 ) -> Option<Config> {
@@ -187,7 +195,7 @@ fn look(
                 in_use: "this one",
             }
             .emit(metrics);
-            Some(*config)
+            Some(options.overrides.apply(*config))
         }
         ReloadOutcome::Refused(refused) => {
             let problems = refused.to_string();
