@@ -4,6 +4,9 @@
 //! The pods decide, not our clock: the newer head pod writes, and a sidecar whose own pod the API
 //! server has no more does not. In between every patch tests the intent that its writer has last
 //! seen, so of two that write at the same time one fails.
+//!
+//! A watch on a dead connection looks alive for a minute, and its pods with it. So the last writer counts as
+//! well: where it is newer than we are, it writes until a list of pods that was asked for since does not have it.
 
 use crate::model::{ANNOTATION_INTENT, HeadPod, Intent, IntentSeen, Problem, Timestamp, Writing};
 use crate::wire::pod::PodFacts;
@@ -19,6 +22,22 @@ pub struct OwnHead {
     uid: Option<String>,
     own: Option<HeadPod>,
     fenced: Option<String>,
+    /// The last writer, if it is newer than our pod, and when we first saw that.
+    newer: Option<(HeadPod, Timestamp)>,
+    doubts_pods: bool,
+}
+
+/// Holds the pods as they are known at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct PodsView<'a> {
+    /// The pods.
+    pub pods: &'a [&'a PodFacts],
+    /// Whether no change is known to be missing.
+    pub is_in_step: bool,
+    /// When the last whole list had been asked for; `None` before the first.
+    pub listed_from: Option<Timestamp>,
+    /// The moment.
+    pub now: Timestamp,
 }
 
 impl OwnHead {
@@ -40,15 +59,16 @@ impl OwnHead {
     pub fn look(
         &mut self,
         raycluster: &RayCluster,
-        (pods, is_in_step): (&[&PodFacts], bool),
+        view: PodsView<'_>,
         problems: &mut Vec<Problem>,
     ) -> Writing {
-        let heads: Vec<(&str, HeadPod)> = pods
+        let heads: Vec<(&str, HeadPod)> = view
+            .pods
             .iter()
             .filter(|pod| pod.node_type == "head" && pod.cluster == raycluster.metadata.name)
             .map(|pod| (pod.name.as_str(), head_pod(pod)))
             .collect();
-        if is_in_step {
+        if view.is_in_step {
             self.find(&heads);
             self.fenced = self.judge(&heads);
         }
@@ -64,12 +84,43 @@ impl OwnHead {
             IntentSeen::NoAnnotations | IntentSeen::Absent => None,
         };
         let is_other = |(own, writer): (&HeadPod, &HeadPod)| own.uid != writer.uid;
+        let unsettled = self.unsettled(writer.as_ref(), view);
+        let fenced = self.fenced.clone().or(unsettled);
+        let is_other = self.own.as_ref().zip(writer.as_ref()).is_some_and(is_other);
         Writing {
-            is_inherited: self.own.as_ref().zip(writer.as_ref()).is_some_and(is_other),
+            is_inherited: is_other && fenced.is_none(),
             own: self.own.clone(),
             seen,
-            fenced: self.fenced.clone(),
+            fenced,
         }
+    }
+
+    /// Returns whether the pods should be listed anew, to see whether a newer writer is there.
+    #[must_use]
+    pub const fn doubts_pods(&self) -> bool {
+        self.doubts_pods
+    }
+
+    /// Says why we wait, where the last writer is newer than we are and nobody knows whether it is still there.
+    ///
+    /// Our pods may be those of a watch that hangs; only a list that was asked for since is proof.
+    fn unsettled(&mut self, writer: Option<&HeadPod>, view: PodsView<'_>) -> Option<String> {
+        self.doubts_pods = false;
+        let before = self.newer.take();
+        let own = self.own.as_ref()?;
+        let writer = writer.filter(|writer| *writer > own)?;
+        let before = before.filter(|(before, _)| before == writer);
+        let (_, since) = self
+            .newer
+            .insert(before.unwrap_or_else(|| (writer.clone(), view.now)));
+        let is_settled = view.is_in_step && view.listed_from.is_some_and(|at| at > *since);
+        self.doubts_pods = !is_settled;
+        (!is_settled).then(|| {
+            format!(
+                "a newer head pod ({}) than ours ({}) wrote last; the pods are listed anew to see whether it is there",
+                writer.uid, own.uid
+            )
+        })
     }
 
     /// Finds our pod, once: another pod of its name is not ours.
@@ -145,7 +196,7 @@ fn unreadable(text: &str, problem: &str) -> Problem {
 mod tests {
     use serde_json::json;
 
-    use super::OwnHead;
+    use super::{OwnHead, PodsView};
     use crate::model::{
         ANNOTATION_INTENT, HeadPod, History, Intent, IntentSeen, Timestamp, Writing,
     };
@@ -168,7 +219,25 @@ mod tests {
     fn looked(own: &mut OwnHead, pods: &[PodFacts], is_in_step: bool) -> Writing {
         let pods: Vec<&PodFacts> = pods.iter().collect();
         let raycluster = raycluster(&json!(null));
-        own.look(&raycluster, (&pods, is_in_step), &mut Vec::new())
+        own.look(&raycluster, view(&pods, is_in_step), &mut Vec::new())
+    }
+
+    fn view<'a>(pods: &'a [&'a PodFacts], is_in_step: bool) -> PodsView<'a> {
+        PodsView {
+            pods,
+            is_in_step,
+            listed_from: Some(Timestamp::from_ms(1_000)),
+            now: Timestamp::from_ms(9_000),
+        }
+    }
+
+    /// What the sidecar of a head pod created at this second leaves.
+    fn left_by(uid: &str, second: i64) -> String {
+        let head = HeadPod {
+            created_at: Timestamp::from_ms(second * 1_000),
+            uid: uid.to_owned(),
+        };
+        Intent::of(&History::default(), Some(&head), Timestamp::from_ms(5_000)).to_text()
     }
 
     #[test]
@@ -237,13 +306,42 @@ mod tests {
     }
 
     #[test]
-    fn what_the_last_writer_left_is_seen() {
-        let writer = |uid: &str| {
-            let created_at = Timestamp::from_ms(1_000);
-            let uid = uid.to_owned();
-            let head = HeadPod { created_at, uid };
-            Intent::of(&History::default(), Some(&head), Timestamp::from_ms(5_000)).to_text()
+    fn whoever_does_not_see_the_newer_writer_waits_for_a_list_of_pods() {
+        let mut own = OwnHead::new(Some("c-head-a"), None);
+        let (old, new) = (head("c-head-a", "z", 1), head("c-head-b", "a", 2));
+        let written = raycluster(&json!({ANNOTATION_INTENT: left_by("a", 2)}));
+        let mut looked = |pods: &[&PodFacts], (listed_from, now): (i64, i64)| {
+            let view = PodsView {
+                listed_from: Some(Timestamp::from_ms(listed_from)),
+                now: Timestamp::from_ms(now),
+                ..view(pods, true)
+            };
+            let writing = own.look(&written, view, &mut Vec::new());
+            let claims = writing.must_claim();
+            (writing.fenced, claims, own.doubts_pods())
         };
+        // Its watch hangs: of the new head it knows by what that has written, and by nothing else.
+        let (why, claims, doubts) = looked(&[&old], (1_000, 9_000));
+        assert_eq!(
+            why.as_deref(),
+            Some(
+                "a newer head pod (a) than ours (z) wrote last; the pods are listed anew to see whether it is there"
+            )
+        );
+        assert_eq!((claims, doubts), (false, true));
+        // A list that was under way then is no proof.
+        let (why, claims, doubts) = looked(&[&old], (9_000, 9_500));
+        assert!(why.is_some() && !claims && doubts);
+        let (why, claims, doubts) = looked(&[&old, &new], (9_600, 9_800));
+        assert!(why.is_some_and(|why| why.contains("its sidecar writes")));
+        assert!(!claims && !doubts);
+        // Once that is gone, we succeed it.
+        assert_eq!(looked(&[&old], (9_600, 9_900)), (None, true, false));
+    }
+
+    #[test]
+    fn what_the_last_writer_left_is_seen() {
+        let writer = |uid: &str| left_by(uid, 1);
         let table = [
             (json!(null), IntentSeen::NoAnnotations, false, 0),
             (json!({}), IntentSeen::Absent, false, 0),
@@ -271,7 +369,11 @@ mod tests {
             let mut own = OwnHead::new(Some("c-head"), None);
             let mut problems = Vec::new();
             let pod = head("c-head", "u1", 1);
-            let writing = own.look(&raycluster(&annotations), (&[&pod], true), &mut problems);
+            let writing = own.look(
+                &raycluster(&annotations),
+                view(&[&pod], true),
+                &mut problems,
+            );
             assert_eq!(writing.seen, seen);
             assert_eq!(
                 (writing.is_inherited, problems.len()),

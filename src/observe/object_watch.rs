@@ -80,6 +80,10 @@ pub(super) struct ObjectWatch<T> {
     is_in_step: bool,
     known_at: Option<Timestamp>,
     listed_at: Option<Timestamp>,
+    /// When the list under way was asked for.
+    listing_from: Option<Timestamp>,
+    /// When the last list that was answered had been asked for.
+    listed_from: Option<Timestamp>,
     pause: Option<Pin<Box<Sleep>>>,
     link: Link<T>,
 }
@@ -124,6 +128,8 @@ impl<T: Watched> ObjectWatch<T> {
             is_in_step: false,
             known_at: None,
             listed_at: None,
+            listing_from: None,
+            listed_from: None,
             pause: None,
             link: Link::Start,
         }
@@ -135,6 +141,11 @@ impl<T: Watched> ObjectWatch<T> {
             Link::Following(_) => Some(now),
             _ => self.known_at,
         }
+    }
+
+    /// Returns when the last list that was answered had been asked for: what it does not have was not there then.
+    pub(super) const fn listed_from(&self) -> Option<Timestamp> {
+        self.listed_from
     }
 
     /// Has everything listed anew, if the last list is old enough; returns whether it will be.
@@ -172,6 +183,7 @@ impl<T: Watched> ObjectWatch<T> {
             }
             let told = match &mut self.link {
                 Link::Start => {
+                    self.listing_from = Some((self.now)());
                     let list = list(self.client.clone(), self.scope.clone());
                     self.link = Link::Listing(Box::pin(list));
                     None
@@ -218,6 +230,7 @@ impl<T: Watched> ObjectWatch<T> {
                 self.is_in_step = true;
                 self.known_at = Some((self.now)());
                 self.listed_at = self.known_at;
+                self.listed_from = self.listing_from;
                 self.link = Link::Listed;
                 Told::Listed(objects)
             }

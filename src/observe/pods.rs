@@ -100,6 +100,12 @@ impl PodWatch {
         self.watch.known_at(now)
     }
 
+    /// Returns when the last list that was answered had been asked for; `None` before the first.
+    #[must_use]
+    pub const fn listed_from(&self) -> Option<Timestamp> {
+        self.watch.listed_from()
+    }
+
     /// Has all pods listed anew, at most once a minute; returns whether they will be.
     pub fn doubt(&mut self) -> bool {
         self.watch.doubt()

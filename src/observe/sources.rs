@@ -10,7 +10,7 @@ use super::SourceError;
 use super::cluster::{ClusterChange, ClusterSource, ClusterWatch};
 use super::departures::departures;
 use super::failed_starts::failed_starts;
-use super::fence::{self, OwnHead};
+use super::fence::{self, OwnHead, PodsView};
 use super::join::{JoinInput, join};
 use super::ray::{RayFacts, RayUpdate};
 use super::ray_state::RayState;
@@ -242,8 +242,13 @@ impl Sources {
             let departed = |name: &str| self.cluster.pods().departed(name);
             snapshot.departures = departures(&input, &departed);
             snapshot.failed_starts = failed_starts(&input, self.cluster.pods().ended());
-            let heads = (pods.as_slice(), self.cluster.pods().is_in_step());
-            snapshot.writing = self.own.look(raycluster, heads, &mut snapshot.problems);
+            let view = PodsView {
+                pods: &pods,
+                is_in_step: self.cluster.pods().is_in_step(),
+                listed_from: self.cluster.pods().listed_from(),
+                now,
+            };
+            snapshot.writing = self.own.look(raycluster, view, &mut snapshot.problems);
             let without = self.intent_refused.borrow();
             let without = without.as_deref().map(fence::refused);
             snapshot.problems.extend(without);
@@ -265,6 +270,9 @@ impl Sources {
             );
             snapshot
         });
+        if self.own.doubts_pods() {
+            self.doubt();
+        }
         let errors = update
             .error
             .iter()
