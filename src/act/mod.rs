@@ -112,6 +112,17 @@ pub struct Applied {
     pub not_asked: usize,
     /// What became of the patch.
     pub patch: PatchOutcome,
+    /// The patch itself where its answer was lost: it may have been carried out.
+    pub unsure: Option<Unsure>,
+}
+
+/// Holds a patch of which nobody knows whether it was carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsure {
+    /// The intent that it carried: once the RayCluster shows this text, it was.
+    pub intent: String,
+    /// What it was to change.
+    pub changes: Vec<GroupChange>,
 }
 
 /// Says what became of the patch.

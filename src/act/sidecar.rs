@@ -11,7 +11,9 @@ use super::drained::{Drained, unanswered};
 use super::intent_keeper::IntentKeeper;
 use super::kube::KubeAct;
 use super::resize::{ResizeOrder, resize_orders};
-use super::{ActError, Applied, DryRun, GroupChange, Order, PatchOutcome, PatchPlan, patch};
+use super::{
+    ActError, Applied, DryRun, GroupChange, Order, PatchOutcome, PatchPlan, Unsure, patch,
+};
 use crate::model::{
     ClusterSnapshot, Departure, IntentSeen, PodName, ReplicaRemoval, ScaleDecision,
     TerminationPolicy, Timestamp,
@@ -161,8 +163,8 @@ impl SidecarAct {
             let must_claim = snapshot.writing.must_claim();
             must_claim.then(|| PatchPlan::nothing(snapshot))
         });
-        let patch = match plan {
-            None => PatchOutcome::Nothing,
+        let (patch, unsure) = match plan {
+            None => (PatchOutcome::Nothing, None),
             Some(plan) => {
                 let intent = order.intent(&drained, (&plan, now));
                 let texts = (&snapshot.writing.seen, intent.to_text());
@@ -176,23 +178,26 @@ impl SidecarAct {
             leaving: drained.leaving,
             not_asked: drained.not_asked,
             patch,
+            unsure,
         }
     }
 
-    /// Sends a patch with the intent, and without it where nobody takes it so.
+    /// Sends a patch with the intent, and without it where nobody takes it so; gives it back where nobody knows
+    /// whether it was carried out, and the intent will tell.
     async fn patch(
         &mut self,
         plan: PatchPlan,
         (seen, intent): (&IntentSeen, String),
         now: Timestamp,
-    ) -> PatchOutcome {
+    ) -> (PatchOutcome, Option<Unsure>) {
         let bare = plan.clone().fenced(seen);
         if self.intent.is_left_out(now) {
             if plan.groups.is_empty() {
                 // It would have said nothing but the intent.
-                return PatchOutcome::Nothing;
+                return (PatchOutcome::Nothing, None);
             }
-            return outcome(self.kube.patch(&bare).await, bare.groups);
+            let answer = self.kube.patch(&bare).await;
+            return (outcome(answer, bare.groups), None);
         }
         let whole = plan.carrying(seen, &intent);
         let refused = match self.kube.patch(&whole).await {
@@ -201,7 +206,10 @@ impl SidecarAct {
                 if answer.is_ok() {
                     self.intent.was_written();
                 }
-                return outcome(answer, whole.groups);
+                let is_unsure = answer.as_ref().is_err_and(ActError::may_be_done);
+                let changes = whole.groups.clone();
+                let unsure = is_unsure.then_some(Unsure { intent, changes });
+                return (outcome(answer, whole.groups), unsure);
             }
         };
         // Nothing of it was written. Whatever else is wrong is wrong without the intent, too.
@@ -209,7 +217,7 @@ impl SidecarAct {
         if answer.is_ok() {
             self.intent.was_refused(refused.source.to_string(), now);
         }
-        outcome(answer, bare.groups)
+        (outcome(answer, bare.groups), None)
     }
 
     fn is_stopping(&self) -> bool {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::audit::{Audit, Checked};
 use super::backoff::Backoff;
+use super::unsure::UnsurePatches;
 use super::work_budget::{WorkBudget, next_check_at};
 use crate::act::{ActError, Applied, NextStep, Order, PatchOutcome, Refusal, remember};
 use crate::clock::Clock;
@@ -179,6 +180,7 @@ pub struct Controller<O, A, R> {
     quiet_until: Option<Timestamp>,
     wake_at: Option<Timestamp>,
     work_budget: WorkBudget,
+    unsure: UnsurePatches,
     audit: Audit,
 }
 
@@ -217,6 +219,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             quiet_until: None,
             wake_at: None,
             work_budget: WorkBudget::default(),
+            unsure: UnsurePatches::default(),
             audit: Audit::default(),
         }
     }
@@ -259,6 +262,8 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             settings.scaling.apply_to(snapshot);
             // Without a list of pods, all that is remembered of them would be taken for gone.
             if snapshot.completeness.pods_at.is_some() {
+                self.unsure
+                    .settle(&snapshot.writing.seen, &mut self.history);
                 self.inherit(&snapshot.writing, started_at);
                 self.take_in(snapshot, started_at);
             }
@@ -441,6 +446,9 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         for refusal in applied.refused.iter().filter(asked) {
             self.history.absorb(&Input::DrainRefused(&refusal.pod), now);
         }
+        if let Some(patch) = &applied.unsure {
+            self.unsure.add(patch, decision, now);
+        }
         match &applied.patch {
             PatchOutcome::Nothing | PatchOutcome::Recorded(_) => {}
             PatchOutcome::Done {
@@ -448,6 +456,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
                 changes,
             } => {
                 remember(&mut self.history, changes, decision, now);
+                self.unsure.clear();
                 self.observe.adopt(Some(raycluster));
                 self.failures = 0;
                 self.quiet_until = None;

@@ -20,6 +20,7 @@ mod sidecar;
 pub mod supervisor;
 pub mod telemetry;
 mod terminating;
+mod unsure;
 mod work_budget;
 
 pub use inside::{Inside, InsideParts};
