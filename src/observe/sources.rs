@@ -12,6 +12,7 @@ use super::departures::departures;
 use super::failed_starts::failed_starts;
 use super::fence::{self, OwnHead, PodsView};
 use super::join::{JoinInput, join};
+use super::pods::PodWatch;
 use super::ray::{RayFacts, RayUpdate};
 use super::ray_state::RayState;
 use super::resizing::{ResizeOff, resizing};
@@ -19,6 +20,7 @@ use super::termination::{TerminationRefused, termination};
 use crate::clock::Clock;
 use crate::model::{ClusterSnapshot, Completeness, Timestamp};
 use crate::wire::kube_client::Failure;
+use crate::wire::pod::PodFacts;
 
 /// Changes that are taken in before the loop is woken: a burst of pods is one piece of news.
 const BURST_MAX: usize = 2_000;
@@ -242,12 +244,7 @@ impl Sources {
             let departed = |name: &str| self.cluster.pods().departed(name);
             snapshot.departures = departures(&input, &departed);
             snapshot.failed_starts = failed_starts(&input, self.cluster.pods().ended());
-            let view = PodsView {
-                pods: &pods,
-                is_in_step: self.cluster.pods().is_in_step(),
-                listed_from: self.cluster.pods().listed_from(),
-                now,
-            };
+            let view = pods_view(&pods, (self.cluster.pods(), now));
             snapshot.writing = self.own.look(raycluster, view, &mut snapshot.problems);
             let without = self.intent_refused.borrow();
             let without = without.as_deref().map(fence::refused);
@@ -289,6 +286,15 @@ impl Sources {
             ray: update.facts,
             session_name,
         }
+    }
+}
+
+fn pods_view<'a>(pods: &'a [&'a PodFacts], (watch, now): (&PodWatch, Timestamp)) -> PodsView<'a> {
+    PodsView {
+        pods,
+        is_in_step: watch.is_in_step(),
+        listed_from: watch.listed_from(),
+        now,
     }
 }
 

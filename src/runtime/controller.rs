@@ -260,13 +260,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         let settings = self.settings.borrow_and_update().clone();
         if let Some(snapshot) = &mut observed.snapshot {
             settings.scaling.apply_to(snapshot);
-            // Without a list of pods, all that is remembered of them would be taken for gone.
-            if snapshot.completeness.pods_at.is_some() {
-                self.unsure
-                    .settle(&snapshot.writing.seen, &mut self.history);
-                self.inherit(&snapshot.writing, started_at);
-                self.take_in(snapshot, started_at);
-            }
+            self.take_in(snapshot, started_at);
         }
         let Some(snapshot) = &observed.snapshot else {
             let took = PhaseTimes::default();
@@ -325,6 +319,13 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
     }
 
     fn take_in(&mut self, snapshot: &mut ClusterSnapshot, at: Timestamp) {
+        if snapshot.completeness.pods_at.is_none() {
+            // Without a list of pods, all that is remembered of them would be taken for gone.
+            return;
+        }
+        self.unsure
+            .settle(&snapshot.writing.seen, &mut self.history);
+        self.inherit(&snapshot.writing, at);
         self.history.absorb(&Input::Observed(snapshot), at);
         snapshot.problems.extend(self.history.differences());
     }
