@@ -459,7 +459,7 @@ fn pods_of_no_group_serve_and_raise_nothing() {
     let mut cluster = Cluster::default()
         .group(group("g", "CPU=4"))
         .busy("g", "a")
-        .node(running("g (unlabelled)", "old", "CPU=4"))
+        .node(running("g-unlabelled", "old", "CPU=4"))
         .replicas("g", 1);
     cluster = cluster.demand("CPU=4", 1);
     let decision = cluster.decide();
