@@ -1,4 +1,4 @@
-//! The system calls of the parent. All unsafe code of the crate is here.
+//! The system calls of the parent, and what the allocator tells of the heap. All unsafe code of the crate is here.
 //!
 //! `std::process::Command` allocates at every start and cannot set the signal mask; `posix_spawn`
 //! takes what was prepared once. The clocks are read here and not in `runtime::clock`, which belongs
