@@ -405,3 +405,27 @@ fn in_whatever_order_pods_appear_nothing_more_is_asked_for() {
         }
     }
 }
+
+/// What a slice holds back of one group is not what another group is asked for.
+#[test]
+fn the_part_of_a_group_that_waits_for_its_slice_has_no_other_group_launched_for_it() {
+    let engine = engine(&[("growth_slices", json!({"pods": 3}))]);
+    let mut cluster = Cluster::default()
+        .group(group("large", "CPU=8 memory=16"))
+        .group(group("small", "CPU=3 memory=4"))
+        .demand("CPU=2 memory=1", 16)
+        .demand("CPU=3", 1);
+    see(&mut cluster);
+    let decision = cluster.decide_with(&engine);
+    assert_eq!(
+        lines(&decision),
+        [
+            "large 0 -> 3: tasks, growth_slice",
+            "small 0 -> 1: tasks",
+            "unserved 4 x {CPU: 2, memory: 1}: growth_slice"
+        ]
+    );
+    cluster.apply(&decision);
+    wait(&mut cluster, 1);
+    assert!(!cluster.decide_with(&engine).is_change());
+}

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::{ClusterSnapshot, History, ScaleDecision, Timestamp};
-use crate::placement::{Carry, Corrections};
+use crate::placement::{Carry, Corrections, ToCome};
 use crate::policy::{Plan, Policy, PolicyContext, Registry, Stage, policies};
 
 pub use apply::apply;
@@ -224,36 +224,42 @@ impl Engine {
         decision
     }
 
-    /// Decides once, and once more where something is launched although replicas are to come: as if those were
-    /// launched, too, which repeats the decision that asked for them.
+    /// Decides once, and again where something is launched although replicas are to come: as if those were launched,
+    /// too, which repeats the decision that asked for them.
     fn decide_round(&self, ctx: PolicyContext<'_>, steps: u64, carry: Option<Carry>) -> Round {
-        let first = self.decide_once(ctx, steps, (carry, false));
-        let is_doubtful = first.has_to_come && first.decision.is_growth() && !first.decision.is_cut;
+        let mut round = self.decide_once(ctx, steps, (carry, ToCome::Lined));
         // What an earlier decision has launched is kept for it where this one goes on, and resized pods are no launches.
         let is_plain = ctx.history.resume.is_none()
             && ctx.snapshot.resizing.pods.is_empty()
             && ctx.snapshot.resizing.groups.is_empty();
-        if !self.corrections.rearranged || !is_doubtful || !is_plain {
-            return first;
+        let is_tried = self.corrections.rearranged && is_plain && !round.decision.is_cut;
+        if !round.has_to_come || !is_tried {
+            return round;
         }
-        // Whether it is better must not depend on how many steps are left.
-        let mut again = self.decide_once(ctx, u64::MAX, (first.carry, true));
-        let spent = first.decision.steps.saturating_add(again.decision.steps);
-        if !again.decision.launches_less(&first.decision) {
-            again.decision = first.decision;
-            again.is_plain = first.is_plain;
+        for to_come in [ToCome::First, ToCome::InTurn] {
+            if !round.decision.is_growth() {
+                break;
+            }
+            // Whether it is better must not depend on how many steps are left.
+            let mut again = self.decide_once(ctx, u64::MAX, (round.carry, to_come));
+            let spent = round.decision.steps.saturating_add(again.decision.steps);
+            if !again.decision.launches_less(&round.decision) {
+                again.decision = round.decision;
+                again.is_plain = round.is_plain;
+            }
+            again.decision.steps = spent;
+            round = again;
         }
-        again.decision.steps = spent;
-        again
+        round
     }
 
-    /// Decides once; `carry` is that of the round before, if there was one, and `has_spare` says that replicas
-    /// without a pod come last.
+    /// Decides once; `carry` is that of the round before, if there was one, and `to_come` says when replicas without
+    /// a pod are used.
     fn decide_once(
         &self,
         ctx: PolicyContext<'_>,
         steps: u64,
-        (carry, has_spare): (Option<Carry>, bool),
+        (carry, to_come): (Option<Carry>, ToCome),
     ) -> Round {
         let gate = gate::gate(ctx, &self.settings);
         if gate.is_closed {
@@ -264,7 +270,7 @@ impl Engine {
                 carry,
             };
         }
-        let mut plan = Plan::starting_from(ctx, (self.corrections, has_spare), carry);
+        let mut plan = Plan::starting_from(ctx, (self.corrections, to_come), carry);
         plan.pool_mut().set_budget(steps);
         if !gate.may_remove {
             plan.forbid_removals();

@@ -146,7 +146,7 @@ mod tests {
         ClusterSnapshot, History, Labels, Node, NodeKind, NodeStatus, Quantity, ResourceDemand,
         ResourceMap, ResourceName, ResourceRequest,
     };
-    use crate::placement::{Corrections, Facts, GroupCensus, Ledger, Pool, live_replicas};
+    use crate::placement::{Corrections, Facts, GroupCensus, Ledger, Pool, ToCome, live_replicas};
 
     fn amounts(name: &str, count: i64) -> ResourceMap {
         let entry = (ResourceName::from(name), Quantity::from_whole(count));
@@ -192,7 +192,7 @@ mod tests {
             snapshot: &snapshot,
             history: &history,
             corrections,
-            has_spare: false,
+            to_come: ToCome::Lined,
         };
         let mut pool = Pool::new(facts, &[] as &[GroupCensus], &others, None);
         pool.border.steps = steps;

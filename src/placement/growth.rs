@@ -8,6 +8,7 @@ use super::caps::Usage;
 use super::lineup::{Lineup, STRIDES};
 use super::pool::{Ledger, Pool, Template};
 use super::queue::Queue;
+use super::spare::ToCome;
 use super::state::{Scratch, Terrain, Trial};
 
 /// Holds new nodes of one group that take the same.
@@ -186,7 +187,8 @@ impl<'a> Growth<'a> {
         let mut tied: Vec<usize> = Vec::new();
         let mut best = None;
         let has_spare = self.has_spare();
-        let is_meant = |candidate: &Candidate| !has_spare || self.spare_of(candidate.group) > 0;
+        let takes_all = !has_spare || self.pool.to_come == ToCome::InTurn;
+        let is_meant = |candidate: &Candidate| takes_all || self.spare_of(candidate.group) > 0;
         let candidates = self.candidates.iter().enumerate();
         for (at, candidate) in candidates.filter(|(_, candidate)| is_meant(candidate)) {
             let rank = candidate.trial.as_ref().map(|trial| trial.rank);
@@ -206,12 +208,14 @@ impl<'a> Growth<'a> {
     /// Returns how often the maxima let all of `tied` be launched in turn.
     fn shared_room(&self, tied: &[usize]) -> u64 {
         let groups = tied.iter().map(|at| self.candidates[*at].group);
-        if self.has_spare() {
-            return groups.map(|group| self.spare_of(group)).min().unwrap_or(0);
-        }
-        let room = groups.map(|group| self.room(group)).min();
+        let is_launch = groups.clone().any(|group| self.spare_of(group) == 0);
+        let room = groups.map(|group| match self.spare_of(group) {
+            0 => self.room(group),
+            spare => spare,
+        });
+        let room = room.min();
         // Caps are shared, so that each may have its part of them only.
-        let sharing = if self.usage.is_some() {
+        let sharing = if self.usage.is_some() && is_launch {
             tied.len().max(1)
         } else {
             1

@@ -66,4 +66,5 @@ pub use pool::{Ledger, Origin, Pool, Slot, Template};
 pub(crate) use replicas::GroupCensus;
 pub use replicas::{ReplicaHealth, ReplicaState, is_gone, live_replicas};
 pub use score::{Availability, Choice, PriorityRule};
+pub(crate) use spare::ToCome;
 pub use victims::{Judge, used_share, victims};

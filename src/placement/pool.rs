@@ -18,6 +18,7 @@ use super::replay::Replay;
 use super::replicas::{GroupCensus, ReplicaHealth, ReplicaState};
 use super::score::Choice;
 use super::shape::{Shapes, index};
+use super::spare::ToCome;
 use super::state::{NodeState, Scratch, Terrain};
 
 /// Says which amounts of a node count as free.
@@ -128,7 +129,7 @@ pub struct Pool {
     pub(super) scratch: Scratch,
     pub(super) explained: Explained,
     pub(super) has_resizing: bool,
-    pub(super) has_spare: bool,
+    pub(super) to_come: ToCome,
     /// Positions in the snapshot of nodes that are to be resized.
     pub(super) resized: Vec<usize>,
     /// Slots that are or were spare.
@@ -151,8 +152,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) snapshot: &'a ClusterSnapshot,
     pub(crate) history: &'a History,
     pub(crate) corrections: Corrections,
-    /// Whether replicas without a pod come last, see `spare.rs`.
-    pub(crate) has_spare: bool,
+    pub(crate) to_come: ToCome,
 }
 
 impl Pool {
@@ -187,7 +187,7 @@ impl Pool {
             scratch: Scratch::default(),
             explained: Explained::default(),
             has_resizing: !snapshot.resizing.pods.is_empty(),
-            has_spare: facts.has_spare,
+            to_come: facts.to_come,
             resized: Vec::new(),
             spare: Vec::new(),
             slot_of: vec![None; snapshot.nodes.len()],

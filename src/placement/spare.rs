@@ -10,11 +10,15 @@
 //!
 //! Not always, since who comes first would then depend on which pods the operator has made already.
 //!
+//! Where less was asked for than requests need, because a policy holds the rest back, those of the groups that got
+//! their part would now take requests of the others. If something is still launched, it is tried a third time with
+//! each group in the turn that it would have if nothing were spare: what is then left to launch is what is held back.
+//!
 //! Only whole replicas are spare. Once one is used, its other hosts stand with the others, as those of a launched one do.
 //!
 //! # Cost
 //!
-//! Another round, where one launches although replicas are to come; in it a look at the slots of spare replicas, a few
+//! Another round or two, where one launches although replicas are to come; in them a look at the slots of spare replicas, a few
 //! for each group, for each list that is not placed without them.
 
 use std::collections::BTreeMap;
@@ -25,10 +29,21 @@ use super::place::Placement;
 use super::pool::{Ledger, Pool};
 use super::shape::index;
 
+/// Says when replicas that were asked for and have no pod yet are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ToCome {
+    /// With the nodes that start.
+    Lined,
+    /// After all nodes, and before anything is launched.
+    First,
+    /// After all nodes, when one of their group would be launched.
+    InTurn,
+}
+
 impl Pool {
     /// Notes that the slots from `from` on are spare.
     pub(super) fn mark_spare(&mut self, from: usize) {
-        if !self.has_spare {
+        if self.to_come == ToCome::Lined {
             return;
         }
         for at in from..self.slots.len() {

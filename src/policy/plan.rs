@@ -7,7 +7,7 @@ use crate::model::{
     ResourceDemand, ScaleDecision, Timestamp, Unserved, WorkerGroupName,
 };
 use crate::placement::{
-    Carry, Corrections, Facts, GroupCensus, Ledger, Origin, Placement, Pool, live_replicas,
+    Carry, Corrections, Facts, GroupCensus, Ledger, Origin, Placement, Pool, ToCome, live_replicas,
 };
 
 use super::course::Course;
@@ -50,14 +50,14 @@ impl Plan {
     /// Returns a draft that changes nothing but what repairs `replicas`.
     #[must_use]
     pub fn new(ctx: PolicyContext<'_>, corrections: Corrections) -> Self {
-        Self::starting_from(ctx, (corrections, false), None)
+        Self::starting_from(ctx, (corrections, ToCome::Lined), None)
     }
 
     /// Returns such a draft; `carry` is that of an earlier draft for the same snapshot, but for what was decided,
-    /// and `has_spare` says that replicas without a pod come last.
+    /// and `to_come` says when replicas without a pod are used.
     pub(crate) fn starting_from(
         ctx: PolicyContext<'_>,
-        (corrections, has_spare): (Corrections, bool),
+        (corrections, to_come): (Corrections, ToCome),
         carry: Option<Carry>,
     ) -> Self {
         let mut live = live_replicas(ctx.snapshot, ctx.history, &corrections);
@@ -77,7 +77,7 @@ impl Plan {
             snapshot: ctx.snapshot,
             history: ctx.history,
             corrections,
-            has_spare,
+            to_come,
         };
         let pool = Pool::new(facts, &census, &others, carry);
         let names: Vec<_> = ctx

@@ -20,7 +20,7 @@ use crate::model::{
     ClusterSnapshot, GroupDecision, History, Input, PODS_REFUSED, PodName, RemovalCause,
     ScaleDecision, WorkerGroupName,
 };
-use crate::placement::Corrections;
+use crate::placement::{Corrections, ToCome};
 use crate::policy::{Plan, PolicyContext, Stage};
 
 use super::caps::check_caps;
@@ -285,7 +285,7 @@ fn unserved(engine: &Engine, ctx: PolicyContext<'_>, steps: u64) -> Option<Unser
         rearranged: false,
         ..Corrections::default()
     };
-    let mut plan = Plan::starting_from(ctx, (corrections, false), None);
+    let mut plan = Plan::starting_from(ctx, (corrections, ToCome::Lined), None);
     plan.close();
     plan.pool_mut().set_budget(steps);
     let links = engine.chain.iter();
