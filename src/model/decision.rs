@@ -301,19 +301,28 @@ impl ScaleDecision {
         self.groups.iter().any(|group| group.launched() > 0)
     }
 
-    /// Returns whether it launches less than `other`, in no group more; where it launches at all, it may leave no more
-    /// unserved. What launches nothing serves as much as could be launched for: the rest is held back.
+    /// Returns whether it launches less than `other`, in no group more, and leaves no more unserved of any class.
+    ///
+    /// Of tasks it may leave more where it launches nothing: it serves as many as could be launched for, and the rest
+    /// is held back. What is launched whole or not at all may be left for want of room alone.
     pub(crate) fn launches_less(&self, other: &Self) -> bool {
         let unserved = |it: &Self| {
-            let counts = it.unserved.iter().map(|one| one.count);
-            counts.fold(0_u64, u64::saturating_add)
+            let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+            for one in &it.unserved {
+                let count = counts.entry(one.class.clone()).or_default();
+                *count = count.saturating_add(one.count);
+            }
+            counts
         };
+        let (left, others) = (unserved(self), unserved(other));
+        let leaves_no_more = left.iter().all(|(class, count)| {
+            let is_held_back = class == "tasks" && !self.is_growth();
+            is_held_back || others.get(class).is_some_and(|other| count <= other)
+        });
         let pairs = self.groups.iter().zip(&other.groups);
         let mut pairs = pairs.map(|(own, other)| (own.launched(), other.launched()));
         let is_less = pairs.clone().any(|(own, other)| own < other);
-        is_less
-            && pairs.all(|(own, other)| own <= other)
-            && (!self.is_growth() || unserved(self) <= unserved(other))
+        is_less && pairs.all(|(own, other)| own <= other) && leaves_no_more
     }
 
     /// Returns whether anything is to be done: written, or told to Ray.
