@@ -18,6 +18,9 @@ use super::History;
 /// How far the clock of the API server may be from ours where a pod's age speaks against its own spec.
 const CLOCKS_APART_MS: u64 = 60_000;
 
+/// What the spec of a pod and its template are compared by.
+const COMPARED: [&str; 3] = ["CPU", "memory", "object_store_memory"];
+
 /// Holds what a group promises, and what its nodes really had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Learnt {
@@ -64,6 +67,28 @@ impl Learnt {
             is_edited: true,
             ..Self::of(template, at)
         }
+    }
+
+    /// Returns what new nodes will have, as far as this one tells.
+    ///
+    /// A pod that was there before the template was first seen may be older than the last edit. What its own spec
+    /// says of processors and memory is compared; what else is promised it cannot deny: nothing would be launched
+    /// that could tell otherwise.
+    fn told_by(&self, node: &Node) -> ResourceMap {
+        let amounts = node.total.iter();
+        let amounts = amounts.filter(|(name, _)| belongs_to_the_group(name.as_str()));
+        let mut told: ResourceMap = amounts
+            .map(|(name, amount)| (name.clone(), amount))
+            .collect();
+        if !self.is_edited && node.created_at.unwrap_or_default() <= self.since {
+            let promised = self.derived.resources.iter();
+            for (name, amount) in promised.filter(|(name, _)| !COMPARED.contains(&name.as_str())) {
+                if told.get(name.as_str()) < amount {
+                    told.set(name.clone(), amount);
+                }
+            }
+        }
+        told
     }
 
     /// Returns whether a node knows better than what is known: its pod is younger than the last
@@ -147,11 +172,7 @@ impl History {
         }
         for (group, node) in youngest {
             if let Some(learnt) = self.learnt.get_mut(group) {
-                let amounts = node.total.iter();
-                let amounts = amounts.filter(|(name, _)| belongs_to_the_group(name.as_str()));
-                learnt.resources = amounts
-                    .map(|(name, amount)| (name.clone(), amount))
-                    .collect();
+                learnt.resources = learnt.told_by(node);
                 learnt.taught_by = Some(node.created_at.unwrap_or_default());
             }
         }

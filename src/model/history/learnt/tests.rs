@@ -106,6 +106,22 @@ fn at_the_first_look_a_pod_of_another_template_tells_nothing() {
     assert_eq!(look(&mut history, &seen, 10), "{CPU: 4}");
 }
 
+/// The sidecar may have begun after an edit that the pod's own spec does not show.
+#[test]
+fn a_node_that_was_there_before_denies_nothing_but_processors_and_memory() {
+    let mut history = History::default();
+    let old = node("w1", 1_000, &[("CPU", 4), ("A", 1), ("B", 2)]);
+    let mut seen = snapshot(&[("CPU", 4), ("GPU", 1), ("B", 1)], &[old]);
+    let promised = "{A: 1, B: 2, CPU: 4, GPU: 1}";
+    assert_eq!(look(&mut history, &seen, 10), promised);
+    seen.nodes.clear();
+    assert_eq!(look(&mut history, &seen, 20), promised);
+    // One that was made since then may.
+    seen.nodes.push(node("w2", 30_000, &[("CPU", 4)]));
+    assert_eq!(look(&mut history, &seen, 40), "{CPU: 4}");
+    assert_eq!(history.differences().len(), 2);
+}
+
 #[test]
 fn the_youngest_node_is_believed_and_each_tells_once() {
     let mut history = History::default();
