@@ -282,6 +282,11 @@ proptest! {
         prop_assert_eq!(is_marked, decision.is_cut);
         let whole = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
         prop_assert!(!whole.is_cut);
+        for again in [invariants::Again::Same, invariants::Again::Reordered] {
+            let ctx = PolicyContext { snapshot: &cluster.snapshot, history: &cluster.history, now: cluster.now };
+            let made = (&decision, steps);
+            prop_assert_eq!(invariants::check_again_within(&engine, ctx, made, again), None);
+        }
         if !decision.is_cut {
             prop_assert_eq!(decision, whole);
         }

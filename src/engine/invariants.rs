@@ -35,7 +35,7 @@ use super::Engine;
 use room::{Answered, check_room};
 use served::lost;
 
-pub use again::{Again, check_again};
+pub use again::{Again, check_again, check_again_within};
 pub use caps::check_caps;
 
 /// Nothing is removed on older knowledge, whatever is configured. Units: milliseconds.

@@ -6,7 +6,7 @@
 //! and then, as most passes do.
 
 use crate::engine::Engine;
-use crate::engine::invariants::{Again, Violation, check_again, check_of};
+use crate::engine::invariants::{Again, Violation, check_again_within, check_of};
 use crate::model::{ClusterSnapshot, ScaleDecision};
 use crate::policy::PolicyContext;
 
@@ -49,7 +49,7 @@ impl Audit {
         decision: ScaleDecision,
         steps: u64,
     ) -> Checked {
-        let violations = self.check(engine, ctx, &decision);
+        let violations = self.check(engine, ctx, (&decision, steps));
         let mut checked = Checked {
             is_sound: violations.is_empty(),
             snapshot: None,
@@ -68,7 +68,10 @@ impl Audit {
             ..ctx
         };
         let without_removals = engine.decide_within(&snapshot, ctx.history, ctx.now, steps);
-        if self.check(engine, ctx, &without_removals).is_empty() {
+        if self
+            .check(engine, ctx, (&without_removals, steps))
+            .is_empty()
+        {
             checked.decision = without_removals;
             checked.snapshot = Some(Box::new(snapshot));
             checked.is_sound = true;
@@ -81,12 +84,14 @@ impl Audit {
         &mut self,
         engine: &Engine,
         ctx: PolicyContext<'_>,
-        decision: &ScaleDecision,
+        (decision, steps): (&ScaleDecision, u64),
     ) -> Vec<Violation> {
         let mut violations = check_of(engine, ctx, decision);
         if violations.is_empty() {
             let again = self.due(ctx, decision).into_iter();
-            violations.extend(again.filter_map(|again| check_again(engine, ctx, decision, again)));
+            let made = (decision, steps);
+            violations
+                .extend(again.filter_map(|again| check_again_within(engine, ctx, made, again)));
         }
         violations
     }

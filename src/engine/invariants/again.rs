@@ -1,7 +1,8 @@
 //! The rules that only a second decision can show: I4, I5 and I9.
 //!
 //! A second decision gets a few more steps than the first took. One that needs more still says
-//! nothing, so that checking costs a multiple of deciding at most.
+//! nothing, so that checking costs a multiple of deciding at most. Where the first was cut short, the second
+//! gets as many as that had.
 
 use serde_json::Value;
 
@@ -31,10 +32,9 @@ impl Again {
 /// Steps that any second decision may take.
 const STEPS_MIN: u64 = 1_000;
 
-/// Returns the rule that `decision` breaks when it is made again.
+/// Returns the rule that `decision`, made without a limit, breaks when it is made again.
 ///
-/// A decision that was cut short promises none of this, and neither does an engine without
-/// the corrections, or one that does not decide until nothing changes.
+/// Nothing is said of one that was cut short all the same, see [`check_again_within`].
 #[must_use]
 pub fn check_again(
     engine: &Engine,
@@ -45,15 +45,34 @@ pub fn check_again(
     if decision.is_cut {
         return None;
     }
-    let steps = decision.steps.saturating_mul(2).max(STEPS_MIN);
+    check_again_within(engine, ctx, (decision, u64::MAX), again)
+}
+
+/// Returns the rule that a decision made with at most so many steps breaks when it is made again.
+///
+/// One that was cut short promises all but I4. An engine without the corrections, or one that does not decide until
+/// nothing changes, promises I5 alone.
+#[must_use]
+pub fn check_again_within(
+    engine: &Engine,
+    ctx: PolicyContext<'_>,
+    (decision, steps): (&ScaleDecision, u64),
+    again: Again,
+) -> Option<Violation> {
+    let is_cut = decision.is_cut;
+    let steps = if is_cut {
+        steps
+    } else {
+        decision.steps.saturating_mul(2).max(STEPS_MIN)
+    };
     let has_order = engine.corrections.order;
     let violation = match again {
-        Again::Applied if has_order && engine.settings.settle => {
+        Again::Applied if !is_cut && has_order && engine.settings.settle => {
             is_changed_again(engine, ctx, decision, steps).map(|detail| ("I4", detail))
         }
         Again::Same => {
             let second = engine.decide_within(ctx.snapshot, ctx.history, ctx.now, steps);
-            (!second.is_cut && second != *decision).then(|| {
+            ((is_cut || !second.is_cut) && second != *decision).then(|| {
                 let at = first_difference(decision, &second);
                 (
                     "I5",
@@ -65,7 +84,7 @@ pub fn check_again(
             let other = reordered(ctx.snapshot);
             let second = engine.decide_within(&other, ctx.history, ctx.now, steps);
             let (first, other) = (without_positions(decision), without_positions(&second));
-            (!second.is_cut && first != other).then(|| {
+            ((is_cut || !second.is_cut) && first != other).then(|| {
                 let at = first_difference(&first, &other);
                 ("I9", format!("another order led to another decision: {at}"))
             })
