@@ -128,6 +128,7 @@ metrics! {
     GroupsSkipped = Gauge, "rayscaler_groups_skipped" ["code"] "Groups that cannot be scaled";
     InputProblems = Gauge, "rayscaler_input_problems" ["code"] "Input that could not be used";
     Decisions = Counter, "rayscaler_decisions_total" ["group", "policy", "code"] "Changes decided, by reason; repeated decisions count once";
+    DecisionsCut = Counter, "rayscaler_decisions_cut_total" [] "Decisions that the work budget ended early, one for each pass";
     Holds = Gauge, "rayscaler_holds" ["code"] "What is left alone on purpose now";
     HoldsStarted = Counter, "rayscaler_holds_total" ["code"] "Times something began to be left alone";
     IdleKept = Gauge, "rayscaler_idle_kept_nodes" ["group", "code"] "Idle nodes that stay, by reason";

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::catalogue::MetricId;
 use super::events::Event;
 use super::events_pass::{
     DemandUnserved, GroupDecided, GroupSkipped, HoldBegan, HoldEnded, InputRefused, LinesOmitted,
@@ -76,6 +77,7 @@ impl Changes {
             let to = self.mode;
             ModeChanged { from, to }.emit(metrics);
         }
+        metrics.add(MetricId::DecisionsCut, &[], u64::from(pass.decision.is_cut));
         self.decisions(pass, metrics);
         self.holds(pass, metrics);
         let unserved = pass.decision.unserved.iter();
@@ -195,6 +197,18 @@ mod tests {
         changes.pass(&pass(patched("g", 0, 2)).report(), &metrics);
         changes.pass(&pass(patched("g", 0, 2)).report(), &metrics);
         assert_eq!(value(&metrics, decisions).unwrap(), "3");
+    }
+
+    #[test]
+    fn each_decision_that_was_cut_short_counts() {
+        let (mut changes, metrics) = (Changes::default(), Metrics::new());
+        let mut pass = Pass::of(snapshot(vec![], vec![]));
+        for is_cut in [true, true, false, true] {
+            pass.decision.is_cut = is_cut;
+            changes.pass(&pass.report(), &metrics);
+        }
+        let counted = value(&metrics, "rayscaler_decisions_cut_total");
+        assert_eq!(counted.as_deref(), Some("3"));
     }
 
     #[test]

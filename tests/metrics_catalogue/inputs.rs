@@ -126,6 +126,7 @@ pub(super) fn decision() -> ScaleDecision {
             code: "paused".to_owned(),
             detail: String::new(),
         }],
+        is_cut: true,
         ..ScaleDecision::default()
     }
 }

@@ -65,6 +65,7 @@ gauge rayscaler_pods_waiting group reason
 gauge rayscaler_groups_skipped code
 gauge rayscaler_input_problems code
 counter rayscaler_decisions_total group policy code
+counter rayscaler_decisions_cut_total
 gauge rayscaler_holds code
 counter rayscaler_holds_total code
 gauge rayscaler_idle_kept_nodes group code
