@@ -15,7 +15,7 @@ pub mod memory;
 mod process;
 
 pub use lineage::{Cause, Lineage};
-pub use process::{ChildCommand, adopt, heap_in_use, limit_memory};
+pub use process::{ChildCommand, adopt, give_back_memory, heap_in_use, limit_memory};
 
 use line::Event;
 use process::{Ended, Pid, Wake};

@@ -72,7 +72,7 @@ impl HourKind {
 pub(super) struct Sample {
     pub(super) kind: HourKind,
     pub(super) nodes_peak: usize,
-    /// The memory of the process at the end of the hour.
+    /// The memory of the process at the end of the hour, without what the allocator keeps for later.
     pub(super) resident_kib: u64,
     /// The most that it ever was.
     pub(super) resident_peak_kib: u64,
