@@ -16,7 +16,7 @@ pub(crate) struct Row {
     pub(crate) ours: &'static [&'static str],
 }
 
-fn row(
+pub(crate) fn row(
     family: &'static str,
     cluster: Cluster,
     ray: &'static [&'static str],
@@ -156,6 +156,13 @@ fn coming_and_going() -> Vec<Row> {
     };
     let waits = &mut refused.history.operator.missing;
     waits.insert("cpu4".into(), missing);
+    let mut locked = cpu4().group(group("other", "CPU=4")).busy("cpu4", "w1");
+    locked.group_mut("cpu4").replicas = 0;
+    locked.group_mut("cpu4").workers_to_delete = vec!["w1".into()];
+    locked.node_mut("w1").status = NodeStatus::Terminating;
+    locked = locked.demand("CPU=4", 1);
+    let going = &mut locked.history.operator.going_since;
+    going.insert("w1".into(), since);
     let mut withdrawn = cpu4().replicas("cpu4", 1);
     let asked = Asked {
         replicas: 1,
@@ -189,6 +196,12 @@ fn coming_and_going() -> Vec<Row> {
             refused,
             &[],
             &["cpu4 1 -> 0: pods_refused", "other 0 -> 1: tasks"],
+        ),
+        row(
+            "locked_group",
+            locked,
+            &["cpu4 0 -> 1: tasks"],
+            &["other 0 -> 1: tasks"],
         ),
         row("withdrawn", withdrawn, &[], &["cpu4 1 -> 0: pending_idle"]),
         row(
