@@ -4,6 +4,9 @@
 #[path = "support/core/mod.rs"]
 mod support;
 
+use std::collections::BTreeSet;
+
+use rayscaler::act::patch::plan;
 use rayscaler::engine::{ChainEntry, Engine};
 use rayscaler::model::{Input, NodeStatus, PlacementStrategy};
 use rayscaler::policy::Registry;
@@ -443,4 +446,35 @@ fn no_placement_group_is_left_waiting_for_a_decision_that_launches_less() {
     cluster.group_mut("large").bounds.max = 2;
     let decision = cluster.decide();
     assert_eq!(lines(&decision), ["large 1 -> 2: placement_group"]);
+}
+
+/// Its raylet calls itself by another name, or the GCS does not say who lives: what stays needs nobody in its place.
+#[test]
+fn stuck_pods_that_may_not_go_are_not_replaced_and_not_asked_about_in_every_pass() {
+    let mut cluster = Cluster::default()
+        .group(group("cpu", "CPU=4"))
+        .replicas("cpu", 2);
+    pods_wait(&mut cluster, "cpu", "");
+    wait(&mut cluster, 1_800);
+    let decision = cluster.decide();
+    assert_eq!(
+        lines(&decision)[0],
+        "cpu 2 -> 2: unregistered, recycled",
+        "{decision:?}"
+    );
+    assert_eq!(decision.groups[0].remove.len(), 2);
+    let nobody = BTreeSet::new();
+    assert_eq!(plan(&cluster.snapshot, &decision, &nobody), None);
+    let refused = decision.groups[0].remove[0].pods[0].clone();
+    let other = decision.groups[0].remove[1].pods[0].clone();
+    cluster
+        .history
+        .absorb(&Input::DrainRefused(&refused), cluster.now);
+    wait(&mut cluster, 4);
+    let decision = cluster.decide();
+    let removed = &decision.groups[0].remove;
+    assert_eq!((removed.len(), &removed[0].pods[0]), (1, &other));
+    assert_eq!(decision.groups[0].replicas_to, 2);
+    wait(&mut cluster, 1);
+    assert_eq!(cluster.decide().groups[0].remove.len(), 2);
 }

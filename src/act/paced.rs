@@ -4,18 +4,13 @@ use std::collections::BTreeSet;
 
 use super::GroupChange;
 use crate::model::{
-    LEAVING, PODS_END, PODS_REFUSED, PodName, Reason, RemovalCause, ScaleDecision, ScaleEvent,
+    LEAVING, PODS_END, PODS_REFUSED, PodName, RECYCLED, Reason, RemovalCause, ScaleDecision,
+    ScaleEvent,
 };
 
 /// Growth that nobody limits: what the RayCluster itself asks for, what is there already, and what
 /// takes the place of a pod that does not come up.
-const FREE: [&str; 5] = [
-    "minimum",
-    "maximum",
-    "replicas_repaired",
-    "recycled",
-    LEAVING,
-];
+const FREE: [&str; 5] = ["minimum", "maximum", "replicas_repaired", RECYCLED, LEAVING];
 
 /// Holds what a patch did to one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +47,16 @@ impl Paced {
         let is_failure = |cause| matches!(cause, RemovalCause::Stuck | RemovalCause::HalfStarted);
         let is_stuck = count(is_failure) > 0 && !is_called_back;
         let is_free = |reason: &&Reason| FREE.contains(&reason.code.as_str());
+        // One that stays is not replaced.
+        let replaced = count(|cause| cause == RemovalCause::Stuck);
         let free = reasons().filter(is_free).fold(0_u32, |sum, reason| {
-            sum.saturating_add(reason.to.saturating_sub(reason.from))
+            let grown = reason.to.saturating_sub(reason.from);
+            let most = if reason.code == RECYCLED {
+                replaced
+            } else {
+                u32::MAX
+            };
+            sum.saturating_add(grown.min(most))
         });
         Self {
             event: ScaleEvent {
@@ -129,5 +132,53 @@ mod tests {
             gave_up: Some(false),
         };
         assert_eq!(Paced::of(&change, &decision), expected);
+    }
+
+    fn reason(policy: &str, code: &str, (from, to): (u32, u32)) -> Reason {
+        Reason {
+            policy: policy.to_owned(),
+            code: code.to_owned(),
+            from,
+            to,
+            detail: String::new(),
+        }
+    }
+
+    /// Returns what a patch of a group of three did that names these pods.
+    fn paced(remove: Vec<ReplicaRemoval>, reasons: Vec<Reason>, named: &[&str], to: u32) -> Paced {
+        let change = GroupChange {
+            name: "g".into(),
+            replicas_from: 3,
+            replicas_to: to,
+            named: named.iter().map(|pod| (*pod).into()).collect(),
+            forgotten: Vec::new(),
+        };
+        let decision = ScaleDecision {
+            groups: vec![GroupDecision {
+                name: "g".into(),
+                replicas_from: 3,
+                replicas_to: reasons.last().map_or(3, |reason| reason.to),
+                remove,
+                forget: Vec::new(),
+                reasons,
+            }],
+            ..ScaleDecision::default()
+        };
+        Paced::of(&change, &decision)
+    }
+
+    #[test]
+    fn only_what_comes_in_place_of_a_stuck_pod_that_goes_is_free() {
+        let stuck = ["a", "b", "c"].map(|pod| removal(pod, RemovalCause::Stuck));
+        let reasons = vec![
+            reason("recycle", "unregistered", (3, 0)),
+            reason("recycle", "recycled", (0, 3)),
+            reason("demand", "tasks", (3, 5)),
+        ];
+        for named in [&["a", "b"][..], &["c"], &["a", "b", "c"]] {
+            let paced = paced(stuck.to_vec(), reasons.clone(), named, 5);
+            assert_eq!(paced.event.launched, 2, "{named:?}");
+            assert_eq!(paced.gave_up, Some(false), "{named:?}");
+        }
     }
 }

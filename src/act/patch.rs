@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::model::{
     ANNOTATION_INTENT, ClusterSnapshot, GroupDecision, IntentSeen, Node, NodeKind, NodeStatus,
-    PodName, ReplicaRemoval, ScaleDecision, WorkerGroup, WorkerGroupName,
+    PodName, RemovalCause, ReplicaRemoval, ScaleDecision, WorkerGroup, WorkerGroupName,
 };
 
 /// `replicas` is an int32; the API server refuses anything above.
@@ -103,7 +103,7 @@ fn path_of_intent() -> String {
 /// Returns the patch that carries out `decision`; `None` when there is nothing to write.
 ///
 /// `accepted` has the pods that may go now. A replica is named only when all of its pods may;
-/// otherwise it stays, and is added back to `replicas`.
+/// otherwise it stays, and is added back to `replicas`, unless another one was only to come in its place.
 #[must_use]
 pub fn plan(
     snapshot: &ClusterSnapshot,
@@ -184,11 +184,13 @@ impl<'a> Target<'a> {
             let pods = &removal.pods;
             !pods.is_empty() && pods.iter().all(|pod| permit.leaving.contains(pod))
         };
-        let staying = staying.iter().filter(|it| !leaves(it)).count();
-        let staying = u32::try_from(staying).unwrap_or(u32::MAX);
+        let staying = || staying.iter().filter(|it| !leaves(it));
+        let stuck = staying().filter(|it| it.cause == RemovalCause::Stuck);
+        // What was to come in place of one that stays would be one more in each pass.
+        let unneeded = count(stuck.count()).min(decided.in_place_of_removed());
         let replicas = decided
             .replicas_to
-            .saturating_add(staying)
+            .saturating_add(count(staying().count()).saturating_sub(unneeded))
             .min(group.bounds.max.max(decided.replicas_to))
             .min(REPLICAS_MAX);
         // A name that is cleared while its pod is still there is a deletion that never happens.
@@ -271,6 +273,10 @@ impl<'a> Target<'a> {
         tests.push(test(&path, before));
         writes.push(add(&path, json!(names(&self.list))));
     }
+}
+
+fn count(replicas: usize) -> u32 {
+    u32::try_from(replicas).unwrap_or(u32::MAX)
 }
 
 fn test(path: &str, value: Value) -> Value {

@@ -12,6 +12,12 @@ use super::{
 /// The word for what makes up for pods on their way out, which count for the operator until they are gone.
 pub const LEAVING: &str = "leaving";
 
+/// The word for what is launched in place of replicas that are given up since their pods do not come up.
+pub const RECYCLED: &str = "recycled";
+
+/// The word for what is launched since a group is below its minimum.
+const MINIMUM: &str = "minimum";
+
 /// Says why a number changed; reasons of a group chain from `replicas_from` to `replicas_to`.
 ///
 /// Units: replicas.
@@ -133,6 +139,23 @@ impl GroupDecision {
         let mut reasons = self.reasons.iter().rev();
         let reason = reasons.find(|reason| reason.code == LEAVING && reason.to > reason.from);
         reason.map_or(0, |reason| reason.to.saturating_sub(reason.from))
+    }
+
+    /// Returns how many replicas are launched only because others were given up: one that stays after all needs none
+    /// in its place.
+    ///
+    /// What was held back again counts as if it had been one of these: it must not be taken off twice.
+    pub(crate) fn in_place_of_removed(&self) -> u32 {
+        let is_in_place = |code: &str| code == RECYCLED || code == MINIMUM;
+        let replaced = self.reasons.iter().filter(|it| is_in_place(&it.code));
+        let replaced = replaced.fold(0_u32, |sum, it| {
+            sum.saturating_add(it.to.saturating_sub(it.from))
+        });
+        let fallen = self.reasons.iter().fold(0_u32, |sum, it| {
+            sum.saturating_add(it.from.saturating_sub(it.to))
+        });
+        let removed = u32::try_from(self.remove.len()).unwrap_or(u32::MAX);
+        replaced.saturating_sub(fallen.saturating_sub(removed))
     }
 
     /// Returns how many replicas are launched, those in place of removed ones among them.

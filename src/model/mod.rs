@@ -33,7 +33,7 @@ mod time;
 mod writing;
 
 pub use decision::{
-    Finish, GroupDecision, Hold, Infeasible, KeptIdle, LEAVING, Reason, RemovalCause,
+    Finish, GroupDecision, Hold, Infeasible, KeptIdle, LEAVING, RECYCLED, Reason, RemovalCause,
     ReplicaRemoval, ScaleDecision, Unserved,
 };
 pub use demand::{

@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    FailedStarts, Hold, Missing, Node, NodeStatus, PODS_END, PODS_REFUSED, RemovalCause,
+    FailedStarts, Hold, Missing, Node, NodeStatus, PODS_END, PODS_REFUSED, RECYCLED, RemovalCause,
     ReplicaName, Timestamp, WorkerGroup, WorkerGroupName,
 };
 use crate::placement::{ReplicaHealth, ReplicaState};
@@ -60,7 +60,8 @@ const REFUSED_PAUSE_MAX_MS: u64 = 300_000;
 /// to try costs little and shows within seconds. Units: milliseconds.
 const ENDED_PAUSE_MS: (u64, u64) = (5_000, 300_000);
 
-/// How long a replica is left alone of which a host has refused its drain: work has come. Units: milliseconds.
+/// How long a replica is left alone of which a host has refused its drain, or has registered unseen: it may have
+/// work. Units: milliseconds.
 const DRAIN_PAUSE_MS: u64 = 5_000;
 
 /// The word for a group that is not asked for more.
@@ -299,7 +300,7 @@ impl Recycle {
         if released > 0 && attempts >= self.attempts {
             close_down(plan, group, attempts);
         } else if replaced > 0 {
-            plan.launch_required(&group.name, replaced, "recycled");
+            plan.launch_required(&group.name, replaced, RECYCLED);
         }
     }
 }
@@ -340,7 +341,8 @@ fn call_back(ctx: PolicyContext<'_>, plan: &mut Plan, group: &WorkerGroup, faile
 /// Returns how a replica is ended that does not come up, and from when on that may be tried; `None` where it may
 /// have work.
 ///
-/// Where some hosts have registered and are idle, they are asked as other idle ones are.
+/// Where some hosts have registered and are idle, they are asked as other idle ones are. Where none has, as far as
+/// anybody knew, one may be found to have registered all the same: it is left alone for a while, too.
 fn ending(ctx: PolicyContext<'_>, replica: &ReplicaState) -> Option<(RemovalCause, Timestamp)> {
     let mut cause = RemovalCause::Stuck;
     let mut from = Timestamp::default();
@@ -354,12 +356,6 @@ fn ending(ctx: PolicyContext<'_>, replica: &ReplicaState) -> Option<(RemovalCaus
             from = from.max(at.plus_ms(DRAIN_PAUSE_MS));
         }
     }
-    // Where nobody has registered nobody is asked.
-    let from = if cause == RemovalCause::Stuck {
-        Timestamp::default()
-    } else {
-        from
-    };
     Some((cause, from))
 }
 

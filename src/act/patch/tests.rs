@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{PatchPlan, plan};
 use crate::model::{
-    ClusterSnapshot, GroupDecision, Node, NodeKind, NodeStatus, NodeTemplate, PodName,
+    ClusterSnapshot, GroupDecision, Node, NodeKind, NodeStatus, NodeTemplate, PodName, Reason,
     RemovalCause, ReplicaBounds, ReplicaName, ReplicaRemoval, ResourceMap, ScaleDecision,
     WorkerGroup, WorkerGroupName,
 };
@@ -312,4 +312,57 @@ fn ten_thousand_victims_keep_their_order() {
     let plan = plan_of(&at, vec![decided(&a, 0, &victims)], &texts).unwrap();
     assert_eq!(plan.groups[0].named, pods(&texts));
     assert_eq!(plan.ops.len(), 6);
+}
+
+/// A group of three stuck replicas in whose place others are asked for, and what else its reasons say.
+fn stuck(code: &str, more: &[(&str, u32)]) -> (ClusterSnapshot, GroupDecision) {
+    let pods = ["a-1", "a-2", "a-3"];
+    let at = snapshot(vec![group(0, "a", 3)], &pods.map(|pod| ("a", pod)));
+    let mut decided = decided(&at.groups[0], 3, &[&pods[..1], &pods[1..2], &pods[2..]]);
+    for removal in &mut decided.remove {
+        removal.cause = RemovalCause::Stuck;
+    }
+    for (code, to) in [("unregistered", 0), (code, 3)].iter().chain(more) {
+        let from = decided.reasons.last().map_or(3, |reason| reason.to);
+        decided.reasons.push(Reason {
+            policy: "recycle".to_owned(),
+            code: (*code).to_owned(),
+            from,
+            to: *to,
+            detail: String::new(),
+        });
+        decided.replicas_to = *to;
+    }
+    (at, decided)
+}
+
+#[test]
+fn a_stuck_replica_that_stays_is_not_replaced() {
+    for code in ["recycled", "minimum"] {
+        let (at, decided) = stuck(code, &[]);
+        assert_eq!(plan_of(&at, vec![decided.clone()], &[]), None, "{code}");
+        let part = plan_of(&at, vec![decided], &["a-1", "a-3"]).unwrap();
+        assert_eq!(part.groups[0].named, pods(&["a-1", "a-3"]), "{code}");
+        assert_eq!(part.groups[0].replicas_to, 3, "{code}");
+    }
+    // What is launched for other reasons comes beside what stays.
+    let (at, decided) = stuck("recycled", &[("tasks", 5)]);
+    let grown = plan_of(&at, vec![decided], &["a-2"]).unwrap();
+    assert_eq!(grown.groups[0].replicas_to, 5);
+    let (at, decided) = stuck("tasks", &[]);
+    let grown = plan_of(&at, vec![decided], &["a-2"]).unwrap();
+    assert_eq!(grown.groups[0].replicas_to, 5);
+}
+
+#[test]
+fn no_group_gets_a_number_below_its_stuck_replicas_that_stay() {
+    for left in 0..3 {
+        let (at, decided) = stuck("recycled", &[("growth_slice", left)]);
+        for may_go in [&[][..], &["a-1"], &["a-1", "a-3"]] {
+            let plan = plan_of(&at, vec![decided.clone()], may_go);
+            let number = plan.map_or(3, |plan| plan.groups[0].replicas_to);
+            let staying = 3 - u32::try_from(may_go.len()).unwrap();
+            assert!(number >= staying, "{left}, {may_go:?}: {number}");
+        }
+    }
 }

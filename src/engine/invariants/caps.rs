@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    ClusterSnapshot, GroupDecision, History, LEAVING, NodeKind, NodeStatus, PodName, ScaleDecision,
-    WorkerGroup,
+    ClusterSnapshot, GroupDecision, History, LEAVING, NodeKind, NodeStatus, PodName, RECYCLED,
+    ScaleDecision, WorkerGroup,
 };
 use crate::placement::Caps;
 
@@ -82,7 +82,7 @@ impl Growth {
                     continue;
                 }
                 // It takes the place of one that goes.
-                let is_chosen_here = !is_required && reason.code != "recycled";
+                let is_chosen_here = !is_required && reason.code != RECYCLED;
                 let more = reason.to.saturating_sub(reason.from);
                 replicas = replicas.saturating_add(if is_required { more } else { 0 });
                 is_chosen |= more > 0 && is_chosen_here;
