@@ -6,7 +6,7 @@ mod support;
 
 use rayscaler::engine::Engine;
 use rayscaler::model::{Input, NodeStatus, PlacementStrategy};
-use support::builders::{Cluster, group, resources};
+use support::builders::{Cluster, group, resources, running};
 use support::passes::{act, pods_wait, see, wait};
 
 /// A replica of two hosts, the first of which has registered and is idle; a placement group wants both.
@@ -114,4 +114,61 @@ fn a_replica_that_becomes_whole_closes_the_breaker_and_one_host_of_it_does_not()
     }
     see(&mut cluster);
     assert!(cluster.history.starts.failed.is_empty());
+}
+
+/// A replica of three hosts: the first has accepted its drain, the second is idle, the third does not come.
+fn half_drained() -> Cluster {
+    let mut slice = group("slice", "CPU=4");
+    slice.num_of_hosts = 3;
+    let mut cluster = Cluster::default().group(slice);
+    let hosts = [
+        ("r-0", NodeStatus::Stopped),
+        ("r-1", NodeStatus::Running),
+        ("r-2", NodeStatus::Starting),
+    ];
+    for (at, (pod, status)) in (0..).zip(hosts) {
+        let mut node = running("slice", pod, "CPU=4");
+        (node.replica, node.host_index, node.status) = ("r".into(), at, status);
+        node.idle_since = (status == NodeStatus::Running).then_some(cluster.now);
+        cluster = cluster.node(node);
+    }
+    cluster = cluster.replicas("slice", 1);
+    let drained = Input::DrainAccepted(&"r-0".into());
+    cluster.history.absorb(&drained, cluster.now);
+    wait(&mut cluster, 1);
+    cluster
+}
+
+#[test]
+fn of_a_replica_that_was_drained_in_part_the_rest_follows_once_it_has_no_work() {
+    let engine = Engine::default();
+    let goes = ["slice 1 -> 0: stopped", "remove r-0 r-1 r-2 (HalfStarted)"];
+    let kept = ["kept r-1: replica_busy"];
+    let mut cluster = half_drained();
+    assert_eq!(act(&mut cluster, &engine), goes);
+
+    let mut cluster = half_drained();
+    let now = cluster.now;
+    for pod in ["r-1", "r-2"] {
+        cluster.node_mut("r-1").idle_since = None;
+        assert_eq!(act(&mut cluster, &engine), [] as [&str; 0], "{pod}");
+        cluster.node_mut("r-1").idle_since = Some(now);
+        // One that has refused, or has registered unseen, is left alone for a while.
+        let refused = Input::DrainRefused(&pod.into());
+        cluster.history.absorb(&refused, cluster.now);
+        wait(&mut cluster, 4);
+        assert_eq!(act(&mut cluster, &engine), kept, "{pod}");
+        wait(&mut cluster, 1);
+    }
+    assert_eq!(act(&mut cluster, &engine), goes);
+
+    // The third comes after all, and gets work.
+    let mut cluster = half_drained();
+    cluster.node_mut("r-2").status = NodeStatus::Running;
+    see(&mut cluster);
+    assert_eq!(act(&mut cluster, &engine), kept);
+    let now = cluster.now;
+    cluster.node_mut("r-2").idle_since = Some(now);
+    see(&mut cluster);
+    assert_eq!(act(&mut cluster, &engine)[1], "remove r-0 r-1 r-2 (Idle)");
 }

@@ -362,6 +362,17 @@ async fn a_host_that_joined_after_the_reply_keeps_its_replica() {
     let drained = world.remove(&hosts, RemovalCause::Idle).await;
     assert_eq!(codes(&drained.refused), [("new-1", "not_stopped")]);
     assert!(drained.accepted.is_empty() && drained.may_go.is_empty());
+    // The same where a host has not come yet: it may have come meanwhile.
+    let torn = |third| {
+        let second = world.idle("by-address", "r");
+        [without("old-0", Stopped), second, without(third, Starting)]
+    };
+    let half = RemovalCause::HalfStarted;
+    let drained = world.remove(&torn("new-1"), half).await;
+    assert_eq!(codes(&drained.refused), [("new-1", "has_registered")]);
+    assert!(drained.accepted.is_empty() && drained.may_go.is_empty());
+    let drained = world.remove(&torn("never-2"), half).await;
+    assert_eq!(drained.may_go, names(&["old-0", "by-address", "never-2"]));
     // And nobody is named while the GCS does not say who lives.
     world.ray.set_faults(Arc::new(Unanswered("GetAllNodeInfo")));
     let hosts = [without("old-0", Stopped), without("never-1", Starting)];

@@ -12,6 +12,9 @@ use crate::model::{
 /// takes the place of a pod that does not come up.
 const FREE: [&str; 5] = ["minimum", "maximum", "replicas_repaired", RECYCLED, LEAVING];
 
+/// The policy that gives up what does not come up.
+const RECYCLE: &str = "recycle";
+
 /// Holds what a patch did to one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Paced {
@@ -44,8 +47,11 @@ impl Paced {
         let is_refused = reasons().any(|reason| reason.code == PODS_REFUSED);
         // What ended was counted when it ended.
         let is_called_back = reasons().any(|reason| reason.code == PODS_END);
-        let is_failure = |cause| matches!(cause, RemovalCause::Stuck | RemovalCause::HalfStarted);
-        let is_stuck = count(is_failure) > 0 && !is_called_back;
+        // Where hosts are gone the others are not given up for how they start.
+        let is_given_up = reasons().any(|it| it.policy == RECYCLE && it.to < it.from);
+        let is_half = is_given_up && count(|cause| cause == RemovalCause::HalfStarted) > 0;
+        let is_stuck = is_half || count(|cause| cause == RemovalCause::Stuck) > 0;
+        let is_stuck = is_stuck && !is_called_back;
         let is_free = |reason: &&Reason| FREE.contains(&reason.code.as_str());
         // One that stays is not replaced.
         let replaced = count(|cause| cause == RemovalCause::Stuck);
@@ -179,6 +185,16 @@ mod tests {
             let paced = paced(stuck.to_vec(), reasons.clone(), named, 5);
             assert_eq!(paced.event.launched, 2, "{named:?}");
             assert_eq!(paced.gave_up, Some(false), "{named:?}");
+        }
+    }
+
+    #[test]
+    fn a_replica_of_which_a_host_is_gone_is_no_failed_start() {
+        let half = vec![removal("a", RemovalCause::HalfStarted)];
+        for (policy, gave_up) in [("recycle", Some(false)), ("stopped", None)] {
+            let reasons = vec![reason(policy, "x", (3, 2))];
+            let paced = paced(half.clone(), reasons, &["a"], 2);
+            assert_eq!(paced.gave_up, gave_up, "{policy}");
         }
     }
 }

@@ -240,7 +240,10 @@ impl Check<'_> {
             format!("{pod} has registered")
         });
         let is_half = removal.cause == RemovalCause::HalfStarted;
-        let is_known = matches!(node.status, NodeStatus::Running | NodeStatus::Starting);
+        let is_known = matches!(
+            node.status,
+            NodeStatus::Running | NodeStatus::Starting | NodeStatus::Draining | NodeStatus::Stopped
+        );
         self.expect("I7", !is_half || is_known, || {
             format!(
                 "{pod} of a replica that has started by half is {:?}",

@@ -53,8 +53,8 @@ pub enum RemovalCause {
     Withdrawn,
     /// Its pods do not come up: nothing to drain, and another one may do better.
     Stuck,
-    /// Some of its hosts have registered and have no work, the others do not come up: those that have are drained
-    /// first, and it is kept if one refuses.
+    /// Some of its hosts have registered and have no work, the others do not come up, or come too late since some
+    /// are gone: those that have registered are drained first, and it is kept if one refuses.
     HalfStarted,
 }
 

@@ -3,7 +3,8 @@
 //! `ray start --block` outlives a drained raylet, and nobody but us ends such a pod. After our
 //! own drain it goes at once; after another end only when it lasts, since a raylet may come back.
 //! A replica of which only some hosts are gone is no capacity any more; it goes as soon as the
-//! remaining hosts are idle.
+//! remaining hosts are idle, or have not registered yet: one drain of several may have been accepted and the next
+//! refused before all were there.
 
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +80,7 @@ impl Stopped {
                     .nodes(ctx.snapshot)
                     .map(|node| idle_ms(node, ctx.now))
                     .max();
-                let idle_ms = idle.filter(|_| cause == RemovalCause::Idle).unwrap_or(0);
+                let idle_ms = idle.filter(|_| cause.is_asked()).unwrap_or(0);
                 let release = Release {
                     replica: &replica.name,
                     cause,
@@ -117,14 +118,12 @@ impl Stopped {
         if until.is_some() {
             return Verdict::Stays(until);
         }
-        let mut rest = nodes()
-            .filter(|node| !is_gone(node, ctx.history, &all))
-            .peekable();
-        if rest.peek().is_none() {
-            return Verdict::Goes(RemovalCause::Stopped);
-        }
+        let rest = nodes().filter(|node| !is_gone(node, ctx.history, &all));
         let rest: Vec<&Node> = rest.collect();
-        if rest.iter().all(|node| node.status == NodeStatus::Starting) {
+        let starting = rest.iter();
+        let starting = starting.filter(|node| node.status == NodeStatus::Starting);
+        let starting = starting.count();
+        if starting == rest.len() {
             return Verdict::Goes(RemovalCause::Stopped);
         }
         let pause = self.refused_pause.as_ms();
@@ -133,14 +132,16 @@ impl Stopped {
             .filter_map(|node| ctx.history.drain_refused_at.get(&node.name))
             .max();
         let is_idle =
-            |node: &&Node| node.status == NodeStatus::Running && node.idle_since.is_some();
+            |node: &&&Node| node.status == NodeStatus::Running && node.idle_since.is_some();
+        let idle = rest.iter().filter(is_idle).count();
         match refused
             .map(|at| at.plus_ms(pause))
             .filter(|at| *at > ctx.now)
         {
             Some(at) => Verdict::Stays(Some(at)),
-            None if rest.iter().all(is_idle) => Verdict::Goes(RemovalCause::Idle),
-            None => Verdict::Stays(None),
+            None if idle + starting < rest.len() => Verdict::Stays(None),
+            None if starting > 0 => Verdict::Goes(RemovalCause::HalfStarted),
+            None => Verdict::Goes(RemovalCause::Idle),
         }
     }
 

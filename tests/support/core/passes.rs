@@ -3,7 +3,7 @@
 
 use rayscaler::engine::{ChainEntry, Engine};
 use rayscaler::model::{
-    Input, NodeStatus, PODS_END, PODS_REFUSED, RemovalCause, ScaleDecision, ScaleEvent,
+    Input, NodeStatus, PODS_END, PODS_REFUSED, Reason, RemovalCause, ScaleDecision, ScaleEvent,
 };
 use rayscaler::policy::Registry;
 use serde_json::Value;
@@ -54,7 +54,11 @@ pub fn patched(cluster: &mut Cluster, decision: &ScaleDecision) {
         cluster.history.absorb(&surged, cluster.now);
         let is_for = |code| group.reasons.iter().any(|reason| reason.code == code);
         let refused = is_for(PODS_REFUSED);
-        let given_up = of(RemovalCause::Stuck) + of(RemovalCause::HalfStarted);
+        let by_recycle = |it: &Reason| it.policy == "recycle" && it.to < it.from;
+        let mut given_up = of(RemovalCause::Stuck);
+        if group.reasons.iter().any(by_recycle) {
+            given_up += of(RemovalCause::HalfStarted);
+        }
         if refused || given_up > 0 && !is_for(PODS_END) {
             let gave_up = Input::GaveUp {
                 group: name,
