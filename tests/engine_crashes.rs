@@ -111,3 +111,26 @@ fn what_the_operator_has_made_anew_is_taken_back_but_not_the_minimum() {
         );
     }
 }
+
+#[test]
+fn a_minimum_whose_pods_end_again_and_again_serves_nobody_while_it_has_no_pods() {
+    let engine = Engine::default();
+    let mut cluster = Cluster::default()
+        .group(group("broken", "CPU=4"))
+        .group(group("steady", "CPU=4"));
+    cluster.group_mut("broken").bounds.min = 2;
+    cluster = cluster.replicas("broken", 2).demand("CPU=4", 2);
+    see(&mut cluster);
+    for attempt in 1..=2 {
+        pods_end(&mut cluster, "broken", attempt);
+        assert_eq!(act(&mut cluster, &engine), [] as [&str; 0], "{attempt}");
+        wait(&mut cluster, 1);
+    }
+    pods_end(&mut cluster, "broken", 3);
+    let lines = act(&mut cluster, &engine);
+    assert_eq!(lines[0], "steady 0 -> 2: tasks", "{lines:?}");
+    wait(&mut cluster, 1);
+    let lines = act(&mut cluster, &engine);
+    assert!(!lines.iter().any(|it| it.contains("->")), "{lines:?}");
+    assert_eq!(cluster.group_mut("broken").replicas, 2);
+}

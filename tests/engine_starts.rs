@@ -478,3 +478,25 @@ fn stuck_pods_that_may_not_go_are_not_replaced_and_not_asked_about_in_every_pass
     wait(&mut cluster, 1);
     assert_eq!(cluster.decide().groups[0].remove.len(), 2);
 }
+
+#[test]
+fn a_minimum_whose_pods_are_refused_serves_nobody_meanwhile() {
+    let engine = Engine::default();
+    let mut cluster = Cluster::default()
+        .group(group("quota", "CPU=4"))
+        .group(group("free", "CPU=4 Custom=1"));
+    cluster.group_mut("quota").bounds.min = 2;
+    cluster = cluster.replicas("quota", 2).demand("CPU=4", 2);
+    see(&mut cluster);
+    assert_eq!(act(&mut cluster, &engine), [] as [&str; 0]);
+    cluster.snapshot.replica_failure = Some("exceeded quota: pods=0".to_owned());
+    wait(&mut cluster, 59);
+    assert_eq!(act(&mut cluster, &engine), ["hold pods_refused"]);
+    wait(&mut cluster, 1);
+    let lines = act(&mut cluster, &engine);
+    assert_eq!(lines[0], "free 0 -> 2: tasks", "{lines:?}");
+    wait(&mut cluster, 5);
+    let lines = act(&mut cluster, &engine);
+    assert!(!lines.iter().any(|it| it.contains("->")), "{lines:?}");
+    assert_eq!(cluster.group_mut("quota").replicas, 2);
+}

@@ -185,6 +185,8 @@ impl Recycle {
         let most = plan.replicas_to(&group.name);
         let detail = format!("not asked for more: {detail}");
         plan.limit(&group.name, most, OPEN, &detail);
+        // The minimum stays asked for, and serves nobody meanwhile.
+        plan.bar_to_come(&group.name);
     }
 
     /// Returns the replicas that do not come up, by group.
@@ -311,6 +313,7 @@ fn call_back(ctx: PolicyContext<'_>, plan: &mut Plan, group: &WorkerGroup, faile
     let times = failed.count;
     let detail = format!("its pods ended before they had joined, {times} times in a row");
     plan.call_off(&group.name, u32::MAX, PODS_END, &detail);
+    plan.bar_to_come(&group.name);
     let is_new = |node: &Node| {
         node.status == NodeStatus::Starting
             && node.waiting_reason != "SchedulingGated"
