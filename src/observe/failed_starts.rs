@@ -14,12 +14,15 @@ use crate::wire::pod::PodFacts;
 /// How long a pod is remembered: the GCS answers many times by then. Units: milliseconds.
 const ENDED_KEPT_MS: u64 = 60_000;
 
-/// How many pods of a group are remembered: pods that end together are one attempt.
+/// How many pods of a group are remembered, those that were made last: pods that end together are one attempt.
 const PER_GROUP_MAX: usize = 16;
 
 /// Remembers workers that ended by themselves.
 pub(super) struct EndedPods {
     pods: BTreeMap<String, FailedStart>,
+    /// When the last pod was made that was left out for others of its group: it may still be there, and must not
+    /// be taken for another attempt.
+    left_out: BTreeMap<WorkerGroupName, Timestamp>,
     now: Now,
 }
 
@@ -27,6 +30,7 @@ impl EndedPods {
     pub(super) fn new(now: Now) -> Self {
         Self {
             pods: BTreeMap::new(),
+            left_out: BTreeMap::new(),
             now,
         }
     }
@@ -46,9 +50,26 @@ impl EndedPods {
             group: WorkerGroupName::from(pod.group.as_str()),
             created_at: Timestamp::from_ms(pod.created_at_ms.unwrap_or(0)),
         };
-        let of_group = self.pods.values().filter(|it| it.group == start.group);
-        if of_group.count() < PER_GROUP_MAX {
+        self.left_out
+            .retain(|group, _| self.pods.values().any(|it| it.group == *group));
+        let left_out = self.left_out.get(&start.group);
+        if left_out.is_none_or(|at| start.created_at > *at) {
+            let group = start.group.clone();
             self.pods.insert(pod.name.clone(), start);
+            self.leave_out(group);
+        }
+    }
+
+    /// Forgets the pod of a group that was made first, if there are too many: later attempts must be seen at once.
+    fn leave_out(&mut self, group: WorkerGroupName) {
+        let of_group = || self.pods.iter().filter(|(_, it)| it.group == group);
+        if of_group().count() <= PER_GROUP_MAX {
+            return;
+        }
+        let first = of_group().min_by_key(|(name, it)| (it.created_at, *name));
+        let first = first.map(|(name, _)| name.clone());
+        if let Some(start) = first.and_then(|name| self.pods.remove(&name)) {
+            self.left_out.insert(group, start.created_at);
         }
     }
 
@@ -99,7 +120,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::{EndedPods, failed_starts};
+    use super::{EndedPods, FailedStart, PER_GROUP_MAX, failed_starts};
     use crate::model::{Completeness, Labels, NodeId, ResourceMap, Timestamp};
     use crate::observe::join::JoinInput;
     use crate::observe::ray_state::{RayNode, RayNodeStatus, RayState};
@@ -200,5 +221,34 @@ mod tests {
         for (what, deletion, status) in cases {
             assert_eq!(count(&pod(&deletion, &status), (None, 1), &[]), 0, "{what}");
         }
+    }
+
+    #[test]
+    fn of_a_large_group_the_last_attempt_is_remembered_and_no_pod_counts_twice() {
+        let mut memory = EndedPods::new(Arc::new(|| NOW));
+        let pods = |attempt: i64| {
+            let ended = pod(&json!(null), &ended("", &json!([])));
+            let pods = (0..20).map(move |at| PodFacts {
+                name: format!("w-{attempt}-{at}"),
+                created_at_ms: Some(attempt * 5_000),
+                ..ended.clone()
+            });
+            pods.collect::<Vec<_>>()
+        };
+        for attempt in 1..=3 {
+            for pod in pods(attempt) {
+                memory.note(&pod);
+            }
+            let known: Vec<&FailedStart> = memory.iter().collect();
+            assert_eq!(known.len(), PER_GROUP_MAX);
+            let made_at = Timestamp::from_ms(attempt * 5_000);
+            assert!(known.iter().all(|it| it.created_at == made_at), "{attempt}");
+        }
+        // They are all still there.
+        let before: Vec<FailedStart> = memory.iter().cloned().collect();
+        for pod in (1..=3).flat_map(pods) {
+            memory.note(&pod);
+        }
+        assert!(memory.iter().eq(&before));
     }
 }
