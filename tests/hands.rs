@@ -466,3 +466,28 @@ async fn a_raylet_that_has_worked_since_it_was_seen_idle_stays() {
     let drained = world.remove(&[worked], RemovalCause::Ordered).await;
     assert_eq!(drained.may_go, names(&["w"]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn told_to_stop_nothing_more_is_begun_and_what_does_not_answer_is_soon_left() {
+    let mut world = World::new();
+    world.raylets(&["dead", "w"]);
+    world.pass_ms(1_000).await;
+    world.ray.kill_node(world.nodes["dead"].0);
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    world.drainer = world.drainer.clone().stopped_by(stopping);
+    let snapshot = world.snapshot(&["dead", "w"].map(|pod| world.idle(pod, pod)));
+    let both = decision(
+        ["dead", "w"]
+            .map(|pod| removal(&[pod], RemovalCause::Idle))
+            .into(),
+    );
+    let began = world.clock.now();
+    let drains = world.drainer.drain(&snapshot, &both);
+    let (drained, ()) = tokio::join!(drains, async {
+        world.pass_ms(100).await;
+        stop.send_replace(true);
+    });
+    assert!(world.clock.now().millis_since(began) <= 700);
+    assert_eq!(drained.may_go, names(&["w"]));
+    assert_eq!(world.drainer.drain(&snapshot, &both).await.not_asked, 2);
+}

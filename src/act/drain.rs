@@ -8,12 +8,14 @@
 //! what is told to drain takes no new work.
 
 mod half;
+mod stop;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use super::drained::{Drained, TOO_LATE, refusal, refused, unanswered};
 use super::members::{Members, is_without_raylet, live_on};
@@ -56,6 +58,8 @@ pub struct Drainer {
     settings: DrainSettings,
     /// Until when answers are awaited; `None` for as long as each may take.
     until: Option<Timestamp>,
+    /// Whether this process has to stop; `None` where nobody says so.
+    stopping: Option<watch::Receiver<bool>>,
 }
 
 impl Drainer {
@@ -76,6 +80,7 @@ impl Drainer {
             clock,
             settings,
             until: None,
+            stopping: None,
         }
     }
 
@@ -111,20 +116,17 @@ impl Drainer {
         });
         let members = KnownMembers::new();
         let drain = async |removal| {
-            if self.is_late() {
+            if self.is_late() || self.is_stopping() {
                 return Drained::of_unasked(removal, self.clock.now());
             }
             self.drain_replica(snapshot, removal, &members).await
         };
         let drains = removals.into_iter().map(drain);
         let mut all = Drained::default();
-        let mut drains = stream::iter(drains).buffer_unordered(AT_ONCE);
+        let drains = stream::iter(drains).buffer_unordered(AT_ONCE);
+        let mut drains = pin!(drains.take_until(self.has_to_stop()));
         while let Some(one) = drains.next().await {
-            all.may_go.extend(one.may_go);
-            all.accepted.extend(one.accepted);
-            all.refused.extend(one.refused);
-            all.leaving.extend(one.leaving);
-            all.not_asked = all.not_asked.saturating_add(one.not_asked);
+            all.take_in(one);
         }
         all.accepted.sort();
         all.refused.sort_by(|a, b| a.pod.cmp(&b.pod));

@@ -46,6 +46,15 @@ impl Drained {
         outcome
     }
 
+    /// Takes in what became of one more replica.
+    pub(super) fn take_in(&mut self, one: Self) {
+        self.may_go.extend(one.may_go);
+        self.accepted.extend(one.accepted);
+        self.refused.extend(one.refused);
+        self.leaving.extend(one.leaving);
+        self.not_asked = self.not_asked.saturating_add(one.not_asked);
+    }
+
     /// Takes in what came of telling nodes that go by somebody else's hand.
     pub(super) fn take_told(&mut self, told: Self) {
         self.accepted.extend(told.accepted);

@@ -61,7 +61,7 @@ impl SidecarAct {
         (mode, stopping): (watch::Receiver<WriteMode>, watch::Receiver<bool>),
     ) -> Self {
         Self {
-            drainer,
+            drainer: drainer.stopped_by(stopping.clone()),
             kube,
             intent: IntentKeeper::default(),
             dry_run: DryRun::default(),
