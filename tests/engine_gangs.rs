@@ -144,3 +144,18 @@ fn without_a_limit_and_as_ray_does_it_a_group_waits_for_ever() {
         assert!(waiting(&decision).is_empty(), "{decision:?}");
     }
 }
+
+/// With what has no pod yet after all others, the first placement group would take the node that the second one needs.
+#[test]
+fn no_placement_group_is_left_waiting_for_a_decision_that_launches_less() {
+    let mut cluster = Cluster::default()
+        .group(group("small", "CPU=4"))
+        .group(group("large", "CPU=8"))
+        .starting("large", "w1")
+        .replicas("small", 1)
+        .gang("aa", PlacementStrategy::Pack, &[("CPU=1", 3)])
+        .gang("bb", PlacementStrategy::Pack, &[("CPU=8", 2)]);
+    cluster.group_mut("large").bounds.max = 2;
+    let decision = cluster.decide();
+    assert_eq!(lines(&decision), ["large 1 -> 2: placement_group"]);
+}

@@ -433,21 +433,6 @@ fn the_part_of_a_group_that_waits_for_its_slice_has_no_other_group_launched_for_
     assert!(!cluster.decide_with(&engine).is_change());
 }
 
-/// With what has no pod yet after all others, the first placement group would take the node that the second one needs.
-#[test]
-fn no_placement_group_is_left_waiting_for_a_decision_that_launches_less() {
-    let mut cluster = Cluster::default()
-        .group(group("small", "CPU=4"))
-        .group(group("large", "CPU=8"))
-        .starting("large", "w1")
-        .replicas("small", 1)
-        .gang("aa", PlacementStrategy::Pack, &[("CPU=1", 3)])
-        .gang("bb", PlacementStrategy::Pack, &[("CPU=8", 2)]);
-    cluster.group_mut("large").bounds.max = 2;
-    let decision = cluster.decide();
-    assert_eq!(lines(&decision), ["large 1 -> 2: placement_group"]);
-}
-
 /// Its raylet calls itself by another name, or the GCS does not say who lives: what stays needs nobody in its place.
 #[test]
 fn stuck_pods_that_may_not_go_are_not_replaced_and_not_asked_about_in_every_pass() {
