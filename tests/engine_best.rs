@@ -41,6 +41,119 @@ fn new_nodes_are_chosen_by_what_they_serve_for_their_price() {
     assert_eq!(decided(&cluster, &configured), ["big 0 -> 1: tasks"]);
 }
 
+fn at_prices(prices: &[(&str, f64)]) -> Engine {
+    let prices: serde_json::Map<String, Value> = prices
+        .iter()
+        .map(|(name, price)| ((*name).to_owned(), json!(price)))
+        .collect();
+    let settings = json!({"scoring": "price", "node_prices": prices});
+    engine(Profile::Best, &[("packing", settings)])
+}
+
+#[test]
+fn what_costs_nothing_is_the_best() {
+    let cluster = Cluster::default()
+        .group(group("free", "CPU=4"))
+        .group(group("paid", "CPU=4"))
+        .demand("CPU=3", 1);
+    let prices = at_prices(&[("free", 0.0), ("paid", 10.0)]);
+    assert_eq!(decided(&cluster, &prices), ["free 0 -> 1: tasks"]);
+}
+
+#[test]
+fn all_hosts_of_a_replica_are_paid() {
+    let slices = |hosts: u32, tasks: u64| {
+        let mut slice = group("slice", "CPU=4");
+        slice.num_of_hosts = hosts;
+        let single = group("single", "CPU=8");
+        let cluster = Cluster::default().group(slice).group(single);
+        cluster.demand("CPU=3", tasks)
+    };
+    let best = engine(Profile::Best, &[]);
+    let decided_for = |hosts, tasks| decided(&slices(hosts, tasks), &best);
+    assert_eq!(decided_for(16, 1), ["single 0 -> 1: tasks"]);
+    // Each of them fills three quarters of what is paid; the one goes first that can be had in smaller parts.
+    assert_eq!(decided_for(16, 16), ["single 0 -> 8: tasks"]);
+    let decided_at = |slice, tasks| {
+        let prices = at_prices(&[("single", 8.0), ("slice", slice)]);
+        decided(&slices(16, tasks), &prices)
+    };
+    assert_eq!(decided_at(4.0, 1), ["single 0 -> 1: tasks"]);
+    // A slice that is worth its price once it is full.
+    assert_eq!(decided_at(1.0, 1), ["single 0 -> 1: tasks"]);
+    assert_eq!(decided_at(1.0, 16), ["slice 0 -> 1: tasks"]);
+    // Hosts that are alike: the one that leaves nothing unused.
+    let mut cluster = slices(16, 1);
+    cluster.group_mut("single").template.resources = resources("CPU=4");
+    assert_eq!(decided(&cluster, &best), ["single 0 -> 1: tasks"]);
+}
+
+#[test]
+fn among_nodes_that_serve_alike_the_cheaper_goes_first() {
+    let mut cluster = Cluster::default()
+        .group(group("big", "CPU=64 special=1"))
+        .group(group("small", "CPU=1 special=1"))
+        .demand("special=1", 10);
+    cluster.group_mut("small").bounds.max = 20;
+    let best = engine(Profile::Best, &[]);
+    assert_eq!(decided(&cluster, &best), ["small 0 -> 10: tasks"]);
+}
+
+/// A node that starts is paid already, so that what it costs says nothing of what should stand on it.
+#[test]
+fn nodes_that_start_are_filled_by_fit_and_not_by_price() {
+    let cluster = Cluster::default()
+        .group(group("a", "CPU=8"))
+        .group(group("b", "CPU=2"))
+        .starting("a", "a-1")
+        .starting("b", "b-1")
+        .gang("g", PlacementStrategy::Pack, &[("CPU=2", 1)])
+        .demand("CPU=8", 1);
+    let none: [&str; 0] = [];
+    let prices = at_prices(&[("a", 1.0), ("b", 10.0)]);
+    assert_eq!(decided(&cluster, &prices), none);
+    assert_eq!(decided(&cluster, &engine(Profile::Best, &[])), none);
+    // Nor does it when they are but asked for.
+    let mut cluster = Cluster::default()
+        .group(group("a", "CPU=8"))
+        .group(group("b", "CPU=2"))
+        .gang("g", PlacementStrategy::Pack, &[("CPU=2", 1)])
+        .demand("CPU=8", 1);
+    cluster.group_mut("a").replicas = 1;
+    cluster.group_mut("b").replicas = 1;
+    assert_eq!(decided(&cluster, &prices), none);
+}
+
+/// However much memory there is for a core, cores are compared with cores.
+#[test]
+fn how_full_a_node_becomes_is_asked_of_what_is_requested_only() {
+    for (memory, shape) in [
+        ("memory=512e9", "CPU=8 memory=512e9"),
+        ("GPU=1", "CPU=8 GPU=1"),
+    ] {
+        let mut cluster = Cluster::default().group(group("any", shape));
+        let half = if memory == "GPU=1" {
+            "CPU=8"
+        } else {
+            "CPU=8 memory=256e9"
+        };
+        for (pod, available) in [("w1", half.to_owned()), ("w2", format!("CPU=2 {memory}"))] {
+            let mut node = running("any", pod, shape);
+            node.available = resources(&available);
+            cluster = cluster.node(node);
+        }
+        let cluster = cluster
+            .gang("a", PlacementStrategy::Pack, &[("CPU=2", 1)])
+            .demand("CPU=8", 1);
+        let none: [&str; 0] = [];
+        assert_eq!(
+            decided(&cluster, &engine(Profile::Best, &[])),
+            none,
+            "{memory}"
+        );
+    }
+}
+
 /// Ray multiplies shares with raw amounts, so that a node with memory in use beats every better fit.
 #[test]
 fn the_best_fit_does_not_mix_cores_with_bytes() {

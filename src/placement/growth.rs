@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::budget::Budget;
 use super::caps::Usage;
 use super::lineup::{Lineup, STRIDES};
+use super::packing::Worth;
 use super::pool::{Ledger, Pool, Template};
 use super::queue::Queue;
 use super::spare::ToCome;
@@ -113,7 +114,7 @@ impl<'a> Growth<'a> {
     /// Launches the best group, as often as that changes no later choice; returns whether any could.
     pub(super) fn step(&mut self, queue: &mut Queue, means: &mut Means<'_>) -> bool {
         self.refresh(queue, means);
-        let tied = self.tied();
+        let tied = self.tied(queue);
         let Some(first) = tied.first().copied() else {
             return false;
         };
@@ -145,6 +146,8 @@ impl<'a> Growth<'a> {
         };
         let hosts = |at: &usize| self.pool.templates[self.candidates[*at].group].hosts;
         self.is_plain &= tied.iter().map(hosts).eq([1]) && exact.max(1) >= possible / STRIDES;
+        // Once they are there nodes are compared by how full they become, and no more by price.
+        self.is_plain &= self.terrain.choice.packing.is_none() || self.candidates.len() == 1;
         match exact.max(possible / STRIDES).min(room) {
             0 => {
                 self.launch(first, 1, queue, means);
@@ -183,7 +186,7 @@ impl<'a> Growth<'a> {
     }
 
     /// Returns the best candidates, one per group, in the order in which they are tried.
-    fn tied(&self) -> Vec<usize> {
+    fn tied(&self, queue: &Queue) -> Vec<usize> {
         let mut tied: Vec<usize> = Vec::new();
         let mut best = None;
         let has_spare = self.has_spare();
@@ -191,10 +194,10 @@ impl<'a> Growth<'a> {
         let is_meant = |candidate: &Candidate| takes_all || self.spare_of(candidate.group) > 0;
         let candidates = self.candidates.iter().enumerate();
         for (at, candidate) in candidates.filter(|(_, candidate)| is_meant(candidate)) {
-            let rank = candidate.trial.as_ref().map(|trial| trial.rank);
-            if rank > best {
-                (best, tied) = (rank, vec![at]);
-            } else if rank == best
+            let worth = self.worth(candidate, queue);
+            if worth > best {
+                (best, tied) = (worth, vec![at]);
+            } else if worth == best
                 && tied
                     .iter()
                     .all(|other| self.candidates[*other].group != candidate.group)
@@ -203,6 +206,26 @@ impl<'a> Growth<'a> {
             }
         }
         tied
+    }
+
+    /// Returns how good one more replica is; a replica of many hosts is no better than what they all serve.
+    fn worth(&self, candidate: &Candidate, queue: &Queue) -> Option<Worth> {
+        let trial = candidate.trial.as_deref()?;
+        let Some(price) = self.terrain.choice.host_prices.get(candidate.group) else {
+            return Some(Worth::of(trial.rank));
+        };
+        let hosts = self.pool.templates[candidate.group].hosts;
+        let filled = self
+            .hosts_of(candidate)
+            .min(queue.rounds(&trial.fill, |_| 0));
+        Some(Worth::priced(trial.rank, *price, (filled.max(1), hosts)))
+    }
+
+    /// Returns how many hosts of a candidate's kind a replica has.
+    fn hosts_of(&self, candidate: &Candidate) -> u64 {
+        let mut kinds = self.pool.templates[candidate.group].launch.iter();
+        let own = kinds.find(|(class, _)| *class == candidate.class);
+        own.map_or(1, |(_, hosts)| *hosts)
     }
 
     /// Returns how often the maxima let all of `tied` be launched in turn.
@@ -230,10 +253,7 @@ impl<'a> Growth<'a> {
         let mut used: BTreeMap<usize, u64> = BTreeMap::new();
         for group in tied.iter().map(|at| self.candidates[*at].group) {
             for candidate in self.candidates.iter().filter(|other| other.group == group) {
-                let mut kinds = self.pool.templates[group].launch.iter();
-                let hosts = kinds
-                    .find(|(class, _)| *class == candidate.class)
-                    .map_or(1, |(_, n)| *n);
+                let hosts = self.hosts_of(candidate);
                 for (at, count) in candidate.trial.iter().flat_map(|trial| trial.fill.iter()) {
                     let sum = used.entry(*at).or_default();
                     *sum = sum.saturating_add(count.saturating_mul(hosts));

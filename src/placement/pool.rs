@@ -406,6 +406,7 @@ impl Pool {
                 .map(|template| template.priority)
                 .collect();
             self.choice.settle(&priorities, &self.outfits);
+            self.choice.host_prices = self.host_prices();
             self.is_settled = true;
             self.start_replay();
         }

@@ -72,6 +72,8 @@ pub struct Choice {
     pub availability: BTreeMap<usize, Availability>,
     /// How nodes are scored; `None` for Ray's way.
     pub packing: Option<Packing>,
+    /// Price of one host of each group, by position; none where prices do not count.
+    pub(super) host_prices: Vec<f64>,
     /// Place of each group among all preferences, 1 being the least; the head has that of a group
     /// with priority 0.
     pub(super) places: Vec<(u16, u16)>,
@@ -125,10 +127,10 @@ pub(super) fn term(total: f64, left: i64) -> f64 {
 /// Shape: numbers that are compared in this order; `first` packs what comes before the terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
-    first: u64,
-    min: u64,
-    mean: u64,
-    last: u16,
+    pub(super) first: u64,
+    pub(super) min: u64,
+    pub(super) mean: u64,
+    pub(super) last: u16,
 }
 
 /// Names a class with its rank; larger is better.
@@ -259,7 +261,7 @@ impl Choice {
             None => terms(node, outfit),
             Some(packing) => packing.score(node, outfit),
         };
-        // Packing by price does not care for how many kinds are in use: that is what the price is for.
+        // Packing by price does not care for how many kinds are in use, but for how full they are.
         let kinds = if self.packing.is_some() { 0 } else { kinds };
         Rank {
             first: (u64::from(is_ahead) << 63)
@@ -299,7 +301,7 @@ fn terms(node: &Held<'_>, outfit: &Outfit) -> (f64, f64) {
 }
 
 /// Returns a number whose order is that of `f64::total_cmp`.
-fn ordered(value: f64) -> u64 {
+pub(super) fn ordered(value: f64) -> u64 {
     let bits = value.to_bits();
     if bits >> 63 == 1 {
         !bits
@@ -308,9 +310,18 @@ fn ordered(value: f64) -> u64 {
     }
 }
 
+/// Returns the number that `ordered` stands for.
+pub(super) fn value(ordered: u64) -> f64 {
+    f64::from_bits(if ordered >> 63 == 1 {
+        ordered & !(1 << 63)
+    } else {
+        !ordered
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::ordered;
+    use super::{ordered, value};
 
     #[test]
     fn numbers_stand_for_floats_in_order() {
@@ -318,5 +329,6 @@ mod tests {
         for pair in values.windows(2) {
             assert!(ordered(pair[0]) < ordered(pair[1]), "{pair:?}");
         }
+        assert_eq!(values.map(|it| value(ordered(it))), values);
     }
 }
