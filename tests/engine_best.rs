@@ -185,9 +185,35 @@ fn a_spread_group_is_spread_where_that_is_possible() {
         decided(&cluster, &engine(Profile::Default, &[])),
         ["cpu4 0 -> 1: placement_group"]
     );
-    // With two nodes at most it is served all the same.
+    // With two nodes at most it is served all the same, on both of them.
     cluster.group_mut("cpu4").bounds.max = 2;
-    assert_eq!(decided(&cluster, &best), ["cpu4 0 -> 1: placement_group"]);
+    assert_eq!(decided(&cluster, &best), ["cpu4 0 -> 2: placement_group"]);
+}
+
+#[test]
+fn a_spread_group_takes_as_many_nodes_as_it_can_have() {
+    let spread = |bundles: u64, nodes: u32, strategy| {
+        let mut cluster = Cluster::default().group(group("cpu4", "CPU=4"));
+        cluster.group_mut("cpu4").bounds.max = nodes;
+        cluster = cluster.gang("a", strategy, &[("CPU=1", bundles)]);
+        decided(&cluster, &engine(Profile::Best, &[]))
+    };
+    for (bundles, nodes) in [(4, 3), (5, 3), (8, 2), (9, 7)] {
+        let line = format!("cpu4 0 -> {nodes}: placement_group");
+        assert_eq!(spread(bundles, nodes, PlacementStrategy::Spread), [line]);
+    }
+    // Nine cores have no place on two nodes of four, however they are spread.
+    let unserved = spread(9, 2, PlacementStrategy::Spread);
+    assert!(unserved[0].starts_with("unserved 1"), "{unserved:?}");
+    let strict = spread(4, 3, PlacementStrategy::StrictSpread);
+    assert!(strict[0].starts_with("unserved 1"), "{strict:?}");
+    // As evenly as possible: four bundles each, as two nodes of which one has 4 cores could not hold more of the one.
+    let mut cluster = Cluster::default().group(group("cpu5", "CPU=5"));
+    cluster.group_mut("cpu5").bounds.max = 2;
+    cluster = cluster.gang("a", PlacementStrategy::Spread, &[("CPU=1", 8)]);
+    cluster = cluster.demand("CPU=1", 2);
+    let best = engine(Profile::Best, &[]);
+    assert_eq!(decided(&cluster, &best), ["cpu5 0 -> 2: placement_group"]);
 }
 
 fn in_zone(zone: &str) -> Vec<LabelSelector> {

@@ -41,6 +41,11 @@ impl Placement {
         self.unplaced.is_empty()
     }
 
+    /// Returns how many asks it is for.
+    pub(crate) fn asked(&self) -> usize {
+        self.asks.len()
+    }
+
     /// Returns how many requests found a place on a node that runs.
     pub(crate) fn ready(&self, pool: &Pool) -> u64 {
         let is_running = |pick: &&Pick| pool.states[index(pick.class)].is_running;

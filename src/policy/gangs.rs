@@ -2,7 +2,8 @@
 //!
 //! The strategies: STRICT_SPREAD bundles refuse a node that has a sibling; a STRICT_PACK group
 //! arrives as one summed bundle; PACK and SPREAD are packed alike, as Ray's own scheduler does,
-//! unless `spread` says otherwise.
+//! unless `spread` says otherwise. Then it is tried with every bundle apart, and where that is too much to ask for the
+//! largest number of nodes is looked for by halves: a dozen tries for thousands of bundles.
 //! Groups with placement constraints go first, then large ones.
 //!
 //! A group that stays incomplete for too long lets go of its nodes for a while, see `patience`.
@@ -32,11 +33,15 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
 
 const CLASS: &str = "placement_group";
 
+/// Bundles of a SPREAD group that may share a node before it is packed: each is told apart from the others, which costs
+/// memory.
+const BUNDLES_MAX: u64 = 64;
+
 #[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Gangs {
     /// Whether the bundles of a SPREAD group go to nodes of their own where that is possible,
-    /// new nodes included; else they are packed, as in Ray.
+    /// new nodes included, else to as many nodes as possible; unless set they are packed, as in Ray.
     spread: bool,
     /// Whether a group that cannot be placed as it is most wanted is placed as it would do instead
     /// (`bundle_selectors`); Ray looks at the first list only.
@@ -115,7 +120,7 @@ impl Policy for Gangs {
                     is_whole: true,
                 };
                 waits.planned(gang, placement.ready(plan.pool()), ctx.now);
-                plan.accept(&placement, vec![claim; bundles.len()], Ledger::Free);
+                plan.accept(&placement, vec![claim; placement.asked()], Ledger::Free);
             } else {
                 if placement.is_cut {
                     waits.keep(gang);
@@ -158,22 +163,62 @@ impl Gangs {
         gang: &GangRequest,
         bundles: &[ResourceDemand],
     ) -> Placement {
-        if self.spread && gang.strategy == PlacementStrategy::Spread {
-            let mut bundles = bundles.to_vec();
-            let id = id(gang);
-            for bundle in &mut bundles {
-                bundle.request.anti_affinity = Some(AntiAffinity {
-                    label_name: format!("_PG_{id}"),
-                    label_value: String::new(),
-                });
+        if !self.spread || gang.strategy != PlacementStrategy::Spread {
+            return plan.place(bundles, Ledger::Free);
+        }
+        let label = format!("_PG_{}", id(gang));
+        let count = bundles
+            .iter()
+            .fold(0, |sum: u64, bundle| sum.saturating_add(bundle.count));
+        let apart = plan.place(&spread_over(count, bundles, &label), Ledger::Free);
+        if apart.is_complete() {
+            return apart;
+        }
+        let mut best = plan.place(bundles, Ledger::Free);
+        // What has no place even together has none apart.
+        let (mut least, mut most) = (count.div_ceil(BUNDLES_MAX).max(2), count);
+        while best.is_complete() && least < most {
+            let nodes = least.midpoint(most);
+            let placement = plan.place(&spread_over(nodes, bundles, &label), Ledger::Free);
+            if placement.is_cut {
+                break;
             }
-            let placement = plan.place(&bundles, Ledger::Free);
             if placement.is_complete() {
-                return placement;
+                (best, least) = (placement, nodes.saturating_add(1));
+            } else {
+                most = nodes;
             }
         }
-        plan.place(bundles, Ledger::Free)
+        best
     }
+}
+
+/// Returns bundles that need so many nodes, each with as many of them as any other or one less: the first ones keep
+/// apart from each other, so do the next ones, and so on.
+fn spread_over(nodes: u64, bundles: &[ResourceDemand], label: &str) -> Vec<ResourceDemand> {
+    let nodes = nodes.max(1);
+    let mut spread = Vec::with_capacity(bundles.len());
+    let mut at = 0_u64;
+    for bundle in bundles {
+        let mut left = bundle.count;
+        while left > 0 {
+            let count = left.min(nodes - at % nodes);
+            let turn = at / nodes;
+            let mut part = bundle.clone();
+            part.count = count;
+            part.request.anti_affinity = Some(AntiAffinity {
+                label_name: label.to_owned(),
+                label_value: if turn == 0 {
+                    String::new()
+                } else {
+                    turn.to_string()
+                },
+            });
+            spread.push(part);
+            (at, left) = (at.saturating_add(count), left - count);
+        }
+    }
+    spread
 }
 
 /// Returns a bundle that nothing could ever hold.
