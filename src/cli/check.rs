@@ -5,6 +5,7 @@ mod cases;
 mod command;
 mod finding;
 mod keys;
+mod profile;
 mod scaling;
 mod shapes;
 mod start;
@@ -66,7 +67,7 @@ pub(super) fn run(
         })
         .collect();
     if arguments.json {
-        let json = json(path.as_deref(), &checked);
+        let json = json(path.as_deref(), &profile::findings(&config), &checked);
         writeln!(out, "{json:#}")?;
     } else {
         print(path.as_deref(), &config, &checked, out)?;
@@ -98,6 +99,9 @@ fn print(
     let paint = Paint::of(io::stdout().is_terminal(), &super::variable);
     if let Some(path) = config_path {
         writeln!(out, "{}: accepted", path.display())?;
+        for finding in profile::findings(config) {
+            out.write_all(finding.text(paint).as_bytes())?;
+        }
     }
     for (subject, findings) in checked {
         understood::print(subject, config, out)?;
@@ -132,12 +136,17 @@ fn counts(findings: &[Finding]) -> String {
     parts.join(", ")
 }
 
-fn json(config_path: Option<&Path>, checked: &[(Subject, Vec<Finding>)]) -> Value {
+fn json(
+    config_path: Option<&Path>,
+    of_config: &[Finding],
+    checked: &[(Subject, Vec<Finding>)],
+) -> Value {
     let subjects = checked.iter().map(|(subject, findings)| {
         json!({"kind": subject.kind, "name": subject.name, "findings": findings})
     });
     json!({
         "config": config_path.map(|path| path.display().to_string()),
+        "config_findings": of_config,
         "checked": subjects.collect::<Vec<_>>(),
     })
 }
