@@ -154,6 +154,45 @@ fn how_full_a_node_becomes_is_asked_of_what_is_requested_only() {
     }
 }
 
+/// Each launch by itself is the best for its price, and what it leaves for the next one may make both dear.
+#[test]
+fn one_node_is_launched_for_the_rest_where_several_would_cost_more() {
+    let six = |other: &str| {
+        let cluster = Cluster::default().group(group("small", "CPU=4"));
+        cluster.group(group("other", other)).demand("CPU=1", 6)
+    };
+    let best = engine(Profile::Best, &[]);
+    assert_eq!(decided(&six("CPU=7"), &best), ["other 0 -> 1: tasks"]);
+    let prices = at_prices(&[("small", 5.0), ("other", 8.0)]);
+    assert_eq!(decided(&six("CPU=16"), &prices), ["other 0 -> 1: tasks"]);
+    // What comes before is full, and stays.
+    let prices = at_prices(&[("small", 4.0), ("other", 7.5)]);
+    let lines = decided(&six("CPU=7").demand("CPU=1", 8), &prices);
+    assert_eq!(lines, ["small 0 -> 2: tasks", "other 0 -> 1: tasks"]);
+    // It costs as much: nothing to be saved.
+    assert_eq!(decided(&six("CPU=8"), &best), ["small 0 -> 2: tasks"]);
+    // There may be none of it, by its maximum or by a cap over all groups.
+    let mut none = six("CPU=7");
+    none.group_mut("other").bounds.max = 0;
+    assert_eq!(decided(&none, &best), ["small 0 -> 2: tasks"]);
+    let capped = json!({"resources_max": {"CPU": 6}});
+    let capped = engine(Profile::Best, &[("maximum", capped)]);
+    let lines = decided(&six("CPU=7"), &capped);
+    assert_eq!(lines[0], "small 0 -> 1: tasks", "{lines:?}");
+    // What is to be spread is, whatever it costs, and a priority comes before any price.
+    let mut apart = six("CPU=7");
+    apart.snapshot.demands.clear();
+    let apart = apart.gang("a", PlacementStrategy::StrictSpread, &[("CPU=3", 2)]);
+    assert_eq!(decided(&apart, &best), ["small 0 -> 2: placement_group"]);
+    let mut first = six("CPU=7");
+    first.group_mut("small").priority = 9;
+    let by_priority = engine(
+        Profile::Best,
+        &[("group_priority", json!({"rule": "first"}))],
+    );
+    assert_eq!(decided(&first, &by_priority), ["small 0 -> 2: tasks"]);
+}
+
 /// Ray multiplies shares with raw amounts, so that a node with memory in use beats every better fit.
 #[test]
 fn the_best_fit_does_not_mix_cores_with_bytes() {

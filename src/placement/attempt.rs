@@ -65,6 +65,7 @@ impl Pool {
             && budget.step(1)
             && growth.step(&mut queue, &mut (&mut *budget, &mut *scratch))
         {}
+        growth.save(&queue, &mut (&mut *budget, &mut *scratch));
         let (fresh, launched, is_plain) = growth.finish();
         Attempt {
             picks,

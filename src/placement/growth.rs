@@ -33,21 +33,21 @@ struct Candidate {
 
 /// The launches of one call.
 pub(super) struct Growth<'a> {
-    pool: &'a Pool,
-    terrain: Terrain<'a>,
+    pub(super) pool: &'a Pool,
+    pub(super) terrain: Terrain<'a>,
     /// In the order in which ties are resolved: a group that was launched goes to the end.
     candidates: Vec<Candidate>,
     /// Counted only where there are caps.
     usage: Option<Usage>,
-    fresh: Vec<Fresh>,
+    pub(super) fresh: Vec<Fresh>,
     /// Replicas that were asked for before and are nothing but a number so far, by position of the group.
-    spare: BTreeMap<usize, u64>,
-    launched: BTreeMap<usize, u64>,
+    pub(super) spare: BTreeMap<usize, u64>,
+    pub(super) launched: BTreeMap<usize, u64>,
     /// Whether every choice was the only one, made for one node at a time or for exactly as many.
-    is_plain: bool,
+    pub(super) is_plain: bool,
 }
 
-type Means<'a> = (&'a mut Budget, &'a mut Scratch);
+pub(super) type Means<'a> = (&'a mut Budget, &'a mut Scratch);
 
 impl<'a> Growth<'a> {
     /// Returns what could be launched for a queue; a short one finds what an equal one found before.
@@ -361,7 +361,7 @@ impl<'a> Growth<'a> {
         candidates.any(|it| it.trial.is_some() && self.spare_of(it.group) > 0)
     }
 
-    fn spare_of(&self, group: usize) -> u64 {
+    pub(super) fn spare_of(&self, group: usize) -> u64 {
         self.spare.get(&group).copied().unwrap_or(0)
     }
 

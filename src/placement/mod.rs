@@ -52,6 +52,7 @@ mod shape;
 mod shares;
 mod spare;
 mod state;
+mod tail;
 mod victims;
 mod view;
 

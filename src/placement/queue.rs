@@ -1,6 +1,6 @@
 //! The requests of one call, in the order in which Ray offers them to a node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::shape::{Apart, ShapeId, Shapes};
 
@@ -61,6 +61,25 @@ impl Queue {
         let waiting = places.iter().map(|at| self.waiting[*at]).collect();
         let open = self.open;
         (Self { waiting, open }, places)
+    }
+
+    /// Returns the same queue with only so many of each position.
+    pub(super) fn only(&self, counts: &BTreeMap<usize, u64>) -> Self {
+        let waiting = self.waiting.iter().enumerate();
+        let waiting: Vec<Waiting> = waiting
+            .map(|(at, waiting)| Waiting {
+                remaining: counts.get(&at).copied().unwrap_or(0),
+                ..*waiting
+            })
+            .collect();
+        let open = waiting.iter().filter(|it| it.remaining > 0).count();
+        Self { waiting, open }
+    }
+
+    /// Returns whether a fill is all that is left.
+    pub(super) fn is_all(&self, fill: &[(usize, u64)]) -> bool {
+        let mut open = self.open();
+        open.all(|(at, _, remaining)| fill.contains(&(at, remaining)))
     }
 
     pub(super) fn is_empty(&self) -> bool {
