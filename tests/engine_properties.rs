@@ -305,6 +305,27 @@ proptest! {
     }
 
     #[test]
+    fn the_best_profile_keeps_them_at_any_price(
+        cluster in clusters(),
+        prices in proptest::collection::vec(proptest::sample::select(vec![0.0, 1.0, 2.5, 4.0, 10.0]), 8),
+    ) {
+        let groups = cluster.snapshot.groups.iter().zip(prices);
+        let prices: serde_json::Map<String, serde_json::Value> = groups
+            .map(|(group, price)| (group.name.as_str().to_owned(), json!(price)))
+            .collect();
+        let mut chain = Profile::Best.chain();
+        for entry in chain.iter_mut().filter(|entry| entry.name == "packing") {
+            entry.settings = json!({"scoring": "price", "node_prices": prices});
+        }
+        let engine = Engine::new(&chain, &Registry::default()).unwrap().with_profile(Profile::Best);
+        let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
+        prop_assert_eq!(broken(&engine, &cluster, &decision), []);
+        let after = apply(&cluster.snapshot, &decision);
+        let again = engine.decide(&after, &cluster.history, cluster.now);
+        prop_assert!(!again.is_change(), "first {:#?}\nthen {:#?}", decision.groups, again.groups);
+    }
+
+    #[test]
     fn i9_the_order_of_the_input_does_not_matter((one, other) in clusters().prop_flat_map(shuffled)) {
         let engine = Engine::default();
         let first = engine.decide(&one.snapshot, &one.history, one.now);
