@@ -16,6 +16,7 @@ use crate::config::{self, Config};
 use crate::model::{ClusterSnapshot, Completeness, History, Input, ScaleDecision, Timestamp};
 use crate::observe::convert;
 use crate::observe::join::{JoinInput, join};
+use crate::observe::resizing::resizing;
 use crate::policy::Registry;
 use crate::wire::gcs::ray::rpc::autoscaler::{ClusterResourceState, GetClusterResourceStateReply};
 use crate::wire::pod::PodFacts;
@@ -82,16 +83,23 @@ impl Captured {
     /// Returns what the sidecar would see if it had read all of this at `now`.
     #[must_use]
     pub fn snapshot(&self, now: Timestamp) -> ClusterSnapshot {
+        let pods: Vec<_> = self.pods.iter().collect();
         let mut snapshot = join(&JoinInput {
             ray: &convert::ray_state(&self.state, now),
             raycluster: &self.raycluster,
-            pods: &self.pods.iter().collect::<Vec<_>>(),
+            pods: &pods,
             completeness: Completeness {
                 gcs_at: Some(now),
                 pods_at: Some(now),
                 raycluster_at: Some(now),
             },
         });
+        snapshot.resizing = resizing(
+            &self.raycluster,
+            (&pods, &snapshot.nodes),
+            (now, None),
+            &mut snapshot.problems,
+        );
         self.config.scaling.apply_to(&mut snapshot);
         snapshot
     }

@@ -28,7 +28,7 @@ pub struct ResizeOff {
 }
 
 /// Returns what may be resized; empty unless the RayCluster asks for it.
-pub(super) fn resizing(
+pub(crate) fn resizing(
     raycluster: &RayCluster,
     (pods, nodes): (&[&PodFacts], &[Node]),
     (now, off): (Timestamp, Option<&ResizeOff>),
