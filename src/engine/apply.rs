@@ -1,10 +1,12 @@
 //! What a snapshot will look like when a decision has gone through.
 
-use crate::model::{ClusterSnapshot, GroupDecision, NodeStatus, PodName, ScaleDecision};
+use crate::model::{
+    ClusterSnapshot, GroupDecision, NodeStatus, PodName, ResizeState, ScaleDecision,
+};
 use std::collections::BTreeSet;
 
 /// Returns the snapshot with `decision` written and nothing else changed: `replicas` and
-/// `workersToDelete` as decided, the named pods going, new pods not there yet.
+/// `workersToDelete` as decided, the named pods going, new pods not there yet, Kubernetes asked for each resize.
 #[must_use]
 pub fn apply(snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> ClusterSnapshot {
     let mut after = snapshot.clone();
@@ -31,6 +33,11 @@ pub fn apply(snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> ClusterSna
         if node.status.is_live() && named.contains(&node.name) {
             node.status = NodeStatus::Deleting;
             node.idle_since = None;
+        }
+    }
+    for resize in &decision.resizes {
+        if let Some(pod) = after.resizing.pods.get_mut(&resize.pod) {
+            (pod.desired, pod.state) = (resize.desired, ResizeState::Asked);
         }
     }
     after

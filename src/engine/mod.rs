@@ -228,11 +228,9 @@ impl Engine {
     /// too, which repeats the decision that asked for them.
     fn decide_round(&self, ctx: PolicyContext<'_>, steps: u64, carry: Option<Carry>) -> Round {
         let mut round = self.decide_once(ctx, steps, (carry, ToCome::Lined));
-        // What an earlier decision has launched is kept for it where this one goes on, and resized pods are no launches.
-        let is_plain = ctx.history.resume.is_none()
-            && ctx.snapshot.resizing.pods.is_empty()
-            && ctx.snapshot.resizing.groups.is_empty();
-        let is_tried = self.corrections.rearranged && is_plain && !round.decision.is_cut;
+        // What an earlier decision has launched is kept for it where this one goes on.
+        let is_whole = ctx.history.resume.is_none() && !round.decision.is_cut;
+        let is_tried = self.corrections.rearranged && is_whole;
         if !round.has_to_come || !is_tried {
             return round;
         }

@@ -79,12 +79,17 @@ fn merge(first: ScaleDecision, second: ScaleDecision) -> ScaleDecision {
         .collect();
     let steps = first.steps.saturating_add(second.steps);
     // What goes in the first round is not looked at in the second.
+    let mut resizes = first.resizes;
+    resizes.extend(second.resizes);
+    resizes.sort_by(|one, other| one.pod.cmp(&other.pod));
     let mut removable = second.removable;
     removable.extend(first.removable);
     ScaleDecision {
         groups,
         steps,
         removable,
+        // What is asked for in the first round is under way in the second.
+        resizes,
         // To the second round what the first one names looks named by somebody else. It is asked whether it
         // may go, and must not be told that it has to.
         drains: first.drains,

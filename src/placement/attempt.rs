@@ -53,7 +53,8 @@ impl Pool {
         let mut resized = Vec::new();
         if self.has_resizing && !queue.is_empty() {
             let order = queue.shapes();
-            resized = self.fill_resized((&mut queue, &order), &picks, ledger, scratch);
+            let means = (&mut *budget, &mut *scratch);
+            resized = self.fill_resized((&mut queue, &order), &picks, ledger, means);
             let absorbed: BTreeSet<usize> = resized.iter().filter_map(|it| it.pick).collect();
             // A node that was picked and then resized is committed once.
             let kept = picks.into_iter().enumerate();

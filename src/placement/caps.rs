@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::model::{Quantity, ResourceMap, ResourceName};
 
+use super::outfit::Outfit;
+use super::pool::Pool;
+use super::shape::index;
+
 /// Caps what all worker groups together may have; without entries nothing is capped.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Caps {
@@ -93,5 +97,46 @@ impl Usage {
             }
         }
         u64::try_from(room).unwrap_or(u64::MAX)
+    }
+}
+
+impl Pool {
+    /// Returns what a class of nodes has, by name.
+    pub(super) fn outfit_of(&self, class: u32) -> &Outfit {
+        self.outfits.get(self.states[index(class)].outfit)
+    }
+
+    /// Adds nodes of a group to what counts against the caps.
+    pub(super) fn add_to_usage(&mut self, (group, class): (Option<usize>, u32), nodes: u64) {
+        let Some(mut usage) = self.usage.take() else {
+            return;
+        };
+        if group.is_some() {
+            usage.add(self.capped((group, class)).registered(), nodes);
+        }
+        self.usage = Some(usage);
+    }
+
+    /// Takes nodes out of what counts against the caps.
+    pub(super) fn take_from_usage(&mut self, class: (Option<usize>, u32), nodes: u64) {
+        if let Some(mut usage) = self.usage.take() {
+            usage.remove(self.capped(class).registered(), nodes);
+            self.usage = Some(usage);
+        }
+    }
+
+    /// Returns what of a class of nodes counts against the caps: a new node is launched as its template says, whatever it
+    /// may be resized to later.
+    pub(super) fn capped(&self, (group, class): (Option<usize>, u32)) -> &Outfit {
+        let state = &self.states[index(class)];
+        let outfit = |class: u32| self.states[index(class)].outfit;
+        let template = group.and_then(|at| self.templates.get(at));
+        let template = template.filter(|_| !state.is_running);
+        let base = template.and_then(|template| {
+            let mut pairs = template.launch.iter().zip(&template.kinds);
+            pairs.find(|((grown, _), _)| outfit(*grown) == state.outfit)
+        });
+        self.outfits
+            .get(base.map_or(state.outfit, |(_, (class, _))| outfit(*class)))
     }
 }

@@ -11,6 +11,7 @@ use super::outfit::Outfits;
 use super::pool::{Facts, Pool, narrow};
 use super::replay::Calls;
 use super::shape::{Shapes, index};
+use super::spare::ToCome;
 use super::state::NodeState;
 
 /// Holds what stays true while a decision is applied to its own snapshot.
@@ -123,6 +124,13 @@ impl Pool {
             }
             let grows_to = pod.can_grow().then(|| size(pod.max));
             (free.grows_to, whole.grows_to) = (grows_to, grows_to);
+            if let Some(size) = grows_to.filter(|_| !is_running) {
+                self.has_growing = true;
+                if self.to_come != ToCome::Lined {
+                    whole = self.grown(&whole, size);
+                    free = whole.clone();
+                }
+            }
         }
         Some(Seen {
             status: node.status,

@@ -175,7 +175,7 @@ impl Pool {
         let Some(template) = self.templates.get(group) else {
             return;
         };
-        for (class, count) in template.kinds.clone() {
+        for (class, count) in template.to_come.clone() {
             let before = self.slots.len();
             self.push(
                 (Some(group), origin),
@@ -208,16 +208,9 @@ impl Pool {
             }
             self.slots[slot].count = 0;
             self.replay.leave(*at);
-            let class = self.slots[slot].whole;
+            let class = (self.slots[slot].group, self.slots[slot].whole);
             self.take_from_usage(class, 1);
             self.lineups = Default::default();
-        }
-    }
-
-    fn take_from_usage(&mut self, class: u32, nodes: u64) {
-        let outfit = self.outfits.get(self.states[index(class)].outfit);
-        if let Some(usage) = &mut self.usage {
-            usage.remove(outfit.registered(), nodes);
         }
     }
 
@@ -256,7 +249,7 @@ impl Pool {
                 let each = slot.uses.iter().filter(|(_, each)| *each > 0);
                 uses.extend(each.map(|(claim, each)| (*claim, each.saturating_mul(count))));
             }
-            let class = slot.whole;
+            let class = (slot.group, slot.whole);
             self.take_from_usage(class, count);
         }
         self.lineups = Default::default();
@@ -277,7 +270,8 @@ impl Pool {
             .iter()
             .filter(|slot| slot.count > 0 && !slot.is_head)
         {
-            usage.add(self.outfit_of(slot.whole).registered(), slot.count);
+            let outfit = self.capped((slot.group, slot.whole));
+            usage.add(outfit.registered(), slot.count);
         }
         for group in self.outside.values() {
             if let Some(total) = self.templates[*group].any_total() {

@@ -116,6 +116,8 @@ impl Pool {
         );
         let rest = better.unwrap_or(rest);
         picks.extend(rest.picks);
+        // What is resized takes more from the beginning when it is placed again.
+        let is_plain = rest.resized.is_empty();
         let placement = Placement {
             picks,
             resized: rest.resized,
@@ -124,7 +126,7 @@ impl Pool {
             launched: rest.launched,
             unplaced: rest.queue.unplaced(),
             is_cut: budget.is_cut() && !rest.queue.is_empty(),
-            is_plain: rest.is_plain,
+            is_plain: rest.is_plain && is_plain,
             call,
             asks: queue.asks(),
         };

@@ -96,6 +96,8 @@ pub struct Template {
     pub(super) kinds: Vec<(u32, u64)>,
     /// The same as placing may count on: resized to the most they may have.
     pub(super) launch: Vec<(u32, u64)>,
+    /// The same while they have no pod yet.
+    pub(super) to_come: Vec<(u32, u64)>,
     pub(super) totals: Vec<(ResourceMap, u64)>,
     /// Outfit of its first host as the spec promises it, where its nodes had something else.
     pub(super) promised: Option<u32>,
@@ -129,6 +131,8 @@ pub struct Pool {
     pub(super) scratch: Scratch,
     pub(super) explained: Explained,
     pub(super) has_resizing: bool,
+    /// Whether pods start that can be resized.
+    pub(super) has_growing: bool,
     pub(super) to_come: ToCome,
     /// Positions in the snapshot of nodes that are to be resized.
     pub(super) resized: Vec<usize>,
@@ -187,6 +191,7 @@ impl Pool {
             scratch: Scratch::default(),
             explained: Explained::default(),
             has_resizing: !snapshot.resizing.pods.is_empty(),
+            has_growing: false,
             to_come: facts.to_come,
             resized: Vec::new(),
             spare: Vec::new(),
@@ -265,6 +270,11 @@ impl Pool {
             priority: group.priority,
             room: 0,
             limited: None,
+            to_come: if facts.corrections.rearranged {
+                launch.clone()
+            } else {
+                kinds.clone()
+            },
             kinds,
             launch,
             totals,
@@ -300,7 +310,7 @@ impl Pool {
         if missing == 0 {
             return;
         }
-        let kinds = template.kinds.clone();
+        let kinds = template.to_come.clone();
         let has_special_host = kinds.len() > 1;
         for (at, (class, count)) in kinds.into_iter().enumerate() {
             let is_there = has_special_host && at == 0 && has_host_zero;
@@ -315,7 +325,9 @@ impl Pool {
         let Some(seen) = known.or_else(|| self.look_at(facts, node, group)) else {
             return;
         };
-        self.seen[at] = Some(seen);
+        // How far a resize has come changes with a decision.
+        let is_kept = !facts.snapshot.resizing.pods.contains_key(&node.name);
+        self.seen[at] = is_kept.then_some(seen);
         self.running.extend(seen.running);
         self.slot_of[at] = Some(self.slots.len());
         self.push((group, Origin::Node(at)), (seen.free, seen.whole), 1);
@@ -347,10 +359,7 @@ impl Pool {
         if count == 0 {
             return;
         }
-        if let (Some(usage), Some(_)) = (&mut self.usage, group) {
-            let state = &self.states[index(whole)];
-            usage.add(self.outfits.get(state.outfit).registered(), count);
-        }
+        self.add_to_usage((group, whole), count);
         let key = self.last;
         self.last += 1;
         let uses = Vec::new();
@@ -426,10 +435,10 @@ impl Pool {
         self.slots.iter().any(is_starting)
     }
 
-    /// Returns whether replicas were asked for that have no pod yet.
+    /// Returns whether replicas were asked for that have no pod yet, or one that starts and can be resized.
     pub(crate) fn has_to_come(&self) -> bool {
         let mut slots = self.slots.iter();
-        slots.any(|slot| slot.count > 0 && slot.origin == Origin::ToCome)
+        self.has_growing || slots.any(|slot| slot.count > 0 && slot.origin == Origin::ToCome)
     }
 
     /// Returns whether nodes that run come before nodes that start.
@@ -486,12 +495,5 @@ impl Template {
     /// Returns the class of a host that is no capacity any more.
     pub(super) fn any_total(&self) -> Option<&ResourceMap> {
         self.totals.last().map(|(total, _)| total)
-    }
-}
-
-impl Pool {
-    /// Returns what a class of nodes has, by name.
-    pub(super) fn outfit_of(&self, class: u32) -> &super::outfit::Outfit {
-        self.outfits.get(self.states[index(class)].outfit)
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::model::{Quantity, ResourceMap};
 
+use super::budget::Budget;
 use super::lineup::Pick;
 use super::outfit::{ABSENT, Outfits};
 use super::pool::{Ledger, Pool};
@@ -39,12 +40,14 @@ impl Pool {
         (queue, order): (&mut Queue, &[ShapeId]),
         picks: &[Pick],
         ledger: Ledger,
-        scratch: &mut Scratch,
+        (budget, scratch): (&mut Budget, &mut Scratch),
     ) -> Vec<Resized> {
         let mut candidates = self.candidates_to_resize(order, picks, ledger);
         let terrain = self.terrain();
         let mut resized = Vec::new();
-        while !queue.is_empty() {
+        // What the steps did not reach is not known to need more room.
+        while !queue.is_empty() && !candidates.is_empty() && budget.step(1) {
+            budget.spend(u64::try_from(candidates.len()).unwrap_or(u64::MAX));
             let mut best: Option<(usize, Trial)> = None;
             for (at, candidate) in candidates.iter().enumerate() {
                 let trial = candidate

@@ -14,6 +14,8 @@
 //! their part would now take requests of the others. If something is still launched, it is tried a third time with
 //! each group in the turn that it would have if nothing were spare: what is then left to launch is what is held back.
 //!
+//! What starts and can be resized stands there as large as it may become, as what is launched does.
+//!
 //! Only whole replicas are spare. Once one is used, its other hosts stand with the others, as those of a launched one do.
 //!
 //! # Cost
@@ -63,7 +65,7 @@ impl Pool {
         }
         let groups: Vec<usize> = hosts.keys().map(|(group, _)| *group).collect();
         let replicas = |group: &usize| {
-            let kinds = self.templates[*group].kinds.iter();
+            let kinds = self.templates[*group].to_come.iter();
             let of_kind = kinds.map(|(class, count)| {
                 let hosts = hosts.get(&(*group, *class)).copied().unwrap_or(0);
                 hosts / (*count).max(1)

@@ -6,8 +6,9 @@ use proptest::option::weighted;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use rayscaler::engine::Engine;
 use rayscaler::model::{
-    LabelConstraint, LabelOperator, LabelSelector, Node, NodeKind, NodeStatus, PlacementStrategy,
-    Protection, ReplicaBounds, ReplicaName, ResourceMap, SkippedGroup, UpscalingMode, WorkerGroup,
+    LabelConstraint, LabelOperator, LabelSelector, Node, NodeId, NodeKind, NodeStatus,
+    PlacementStrategy, PodResize, PodSize, Protection, Quantity, ReplicaBounds, ReplicaName,
+    ResizeState, ResourceMap, SkippedGroup, UpscalingMode, WorkerGroup,
 };
 
 use super::builders::{Cluster, gang, group, labels, resources, running, seen_before, tasks};
@@ -172,7 +173,7 @@ fn node(group: &WorkerGroup, pod: &str, host: u32, choice: Host, cluster: &Clust
         node.total = group.host_resources(host);
         node.total.set(
             format!("node:{pod}").as_str().into(),
-            rayscaler::model::Quantity::from_whole(1),
+            Quantity::from_whole(1),
         );
         node.labels = group.template.labels.clone();
         node.labels.insert("ray.io/node-id".into(), pod.into());
@@ -193,7 +194,7 @@ fn node(group: &WorkerGroup, pod: &str, host: u32, choice: Host, cluster: &Clust
 fn part_of(total: &ResourceMap, used: u8) -> ResourceMap {
     let left = total.iter().map(|(name, amount)| {
         let units = amount.units() / 4 * i64::from(3 - used.min(3));
-        (name.clone(), rayscaler::model::Quantity::from_units(units))
+        (name.clone(), Quantity::from_units(units))
     });
     left.filter(|(_, amount)| !amount.is_zero()).collect()
 }
@@ -256,7 +257,8 @@ pub fn clusters() -> impl Strategy<Value = Cluster> {
     let gangs = vec((strategy(), vec((shape(), 1..4_u64), 1..3)), 0..4);
     let constraint = vec((shape(), 1..6_u64), 0..3);
     let flags = (any::<bool>(), 0..30_u8, weighted(0.5, 0..90_000_u64));
-    let orders = (vec((0..12_usize, 0..4_u8), 0..4), weighted(0.8, Just(())));
+    let orders = vec((0..12_usize, 0..4_u8), 0..4);
+    let orders = (orders, weighted(0.8, Just(())), weighted(0.3, growth()));
     (
         vec(group_plan(), 0..4),
         demand,
@@ -272,7 +274,7 @@ pub fn clusters() -> impl Strategy<Value = Cluster> {
                 gangs,
                 constraint,
                 (is_conservative, odd, timeout),
-                (orders, seen),
+                (orders, seen, growth),
             )| {
                 let mut cluster = Cluster::default();
                 let head = cluster.node_mut("head");
@@ -301,6 +303,9 @@ pub fn clusters() -> impl Strategy<Value = Cluster> {
                 cluster.snapshot.idle_timeout_ms = timeout;
                 make_odd(&mut cluster, odd);
                 order(&mut cluster, &orders);
+                if let Some(growth) = growth {
+                    growth.add_to(&mut cluster);
+                }
                 cluster.snapshot.sort();
                 if seen.is_some() {
                     let engine = Engine::default();
@@ -310,6 +315,89 @@ pub fn clusters() -> impl Strategy<Value = Cluster> {
                 cluster
             },
         )
+}
+
+/// Which groups may be resized in place, how far, and where their pods stand, as choices.
+#[derive(Debug, Clone)]
+struct GrowthPlan {
+    factors: Vec<i64>,
+    stages: Vec<u8>,
+}
+
+fn growth() -> impl Strategy<Value = GrowthPlan> {
+    (vec(0..4_i64, 4), vec(0..14_u8, 18))
+        .prop_map(|(factors, stages)| GrowthPlan { factors, stages })
+}
+
+impl GrowthPlan {
+    fn add_to(&self, cluster: &mut Cluster) {
+        let snapshot = &mut cluster.snapshot;
+        for (group, factor) in snapshot.groups.iter().zip(&self.factors) {
+            let base = size_of(&group.template.resources);
+            // Both have to be known, and nothing is allowed for the first.
+            if *factor == 0 || base.cpu.is_zero() {
+                continue;
+            }
+            let times = |amount: Quantity| Quantity::from_units(amount.units() * factor);
+            let size = PodSize {
+                cpu: times(base.cpu),
+                memory: times(base.memory.max(Quantity::from_whole(4_000_000_000))),
+            };
+            snapshot.resizing.groups.insert(group.name.clone(), size);
+        }
+        for (at, node) in snapshot.nodes.iter_mut().enumerate() {
+            let max = snapshot.resizing.groups.get(&node.group).copied();
+            let is_pod = node.kind == NodeKind::Worker && node.status != NodeStatus::Lost;
+            let (Some(max), true) = (max, is_pod) else {
+                continue;
+            };
+            let stage = self.stages[at % self.stages.len()];
+            if node.status == NodeStatus::Running {
+                let id = [u8::try_from(at).unwrap() + 1; 28];
+                node.node_id = NodeId::from_bytes(&id);
+            }
+            let pod = resize_of(node, max, stage);
+            snapshot.resizing.pods.insert(node.name.clone(), pod);
+        }
+    }
+}
+
+fn size_of(resources: &ResourceMap) -> PodSize {
+    PodSize {
+        cpu: resources.get("CPU"),
+        memory: resources.get("memory"),
+    }
+}
+
+/// Returns where a pod stands; one without a raylet has only its template's size.
+fn resize_of(node: &mut Node, max: PodSize, stage: u8) -> PodResize {
+    let current = size_of(&node.total);
+    let is_running = node.status == NodeStatus::Running;
+    let (current, desired, state) = match stage {
+        0 | 1 if is_running => (current, max, ResizeState::Asked),
+        2 if is_running => (max, max, ResizeState::Resized),
+        3 if is_running => (current, max, ResizeState::Decided),
+        4 if is_running => (current, current, ResizeState::Decided),
+        5 => (current, current, ResizeState::Failed),
+        6 => (current, current, ResizeState::Unsettled),
+        7 | 8 if is_running => {
+            for (name, amount) in [("CPU", max.cpu), ("memory", max.memory)] {
+                let used = node.total.get(name).units() - node.available.get(name).units();
+                let left = Quantity::from_units((amount.units() - used).max(0));
+                node.total.set(name.into(), amount);
+                node.available.set(name.into(), left);
+            }
+            (max, max, ResizeState::Settled)
+        }
+        _ => (current, current, ResizeState::Settled),
+    };
+    PodResize {
+        current,
+        desired,
+        max,
+        state,
+        basis: None,
+    }
 }
 
 /// Has users ask something of single pods.

@@ -1,0 +1,182 @@
+//! Pods that grow in place: what is launched for them, and what is counted while they grow.
+#![expect(clippy::unwrap_used, reason = "test")]
+
+#[path = "support/core/mod.rs"]
+mod support;
+
+use rayscaler::engine::{Engine, Profile};
+use rayscaler::model::{NodeId, PodResize, PodSize, ResizeState, ScaleDecision};
+use support::builders::{Cluster, group};
+
+const BASE: PodSize = PodSize::of((4_000, 16_000_000_000));
+const MAX: PodSize = PodSize::of((8_000, 32_000_000_000));
+
+/// Returns a cluster with a group whose pods have four processors and may have eight.
+fn growable(replicas_max: u32) -> Cluster {
+    let mut small = group("small", "CPU=4 memory=16e9");
+    small.bounds.max = replicas_max;
+    let mut cluster = Cluster::default().group(small);
+    let groups = &mut cluster.snapshot.resizing.groups;
+    groups.insert("small".into(), MAX);
+    cluster
+}
+
+/// Says how far the resize of a pod has come.
+fn note(
+    cluster: &mut Cluster,
+    pod: &str,
+    (current, desired): (PodSize, PodSize),
+    state: ResizeState,
+) {
+    let resize = PodResize {
+        current,
+        desired,
+        max: MAX,
+        state,
+        basis: None,
+    };
+    cluster.snapshot.resizing.pods.insert(pod.into(), resize);
+}
+
+/// Gives a running pod a raylet.
+fn with_raylet(cluster: &mut Cluster, pod: &str) {
+    cluster.node_mut(pod).node_id = NodeId::from_bytes(&[7; 28]);
+}
+
+fn replicas(decision: &ScaleDecision, name: &str) -> (u32, u32) {
+    let group = decision.group(&name.into()).unwrap();
+    (group.replicas_from, group.replicas_to)
+}
+
+/// What a group is launched for at the size that it can grow to is enough while its pod comes and grows.
+#[test]
+fn one_replica_that_can_grow_is_launched_once_and_is_enough_at_every_stage() {
+    for demand in [
+        &[("CPU=1", 8)][..],
+        &[("CPU=8", 1)],
+        &[("CPU=5", 1), ("CPU=1", 3)],
+    ] {
+        let asked = |cluster: Cluster| {
+            let demands = demand.iter();
+            demands.fold(cluster, |cluster, (shape, count)| {
+                cluster.demand(shape, *count)
+            })
+        };
+        let mut cluster = asked(growable(10));
+        let decision = cluster.decide();
+        assert_eq!(
+            replicas(&decision, "small"),
+            (0, 1),
+            "{demand:?}: nothing there"
+        );
+        cluster.apply(&decision);
+        assert_eq!(
+            replicas(&cluster.decide(), "small"),
+            (1, 1),
+            "{demand:?}: no pod"
+        );
+        let mut cluster = asked(growable(10).starting("small", "w"));
+        note(&mut cluster, "w", (BASE, BASE), ResizeState::Settled);
+        let decision = cluster.decide();
+        assert_eq!(replicas(&decision, "small"), (1, 1), "{demand:?}: starting");
+        assert_eq!(decision.resizes, [], "there is no raylet yet");
+        for (sizes, state) in [
+            ((BASE, BASE), ResizeState::Settled),
+            ((BASE, MAX), ResizeState::Asked),
+            ((MAX, MAX), ResizeState::Resized),
+        ] {
+            let mut cluster = asked(growable(10).idle("small", "w", 1));
+            with_raylet(&mut cluster, "w");
+            note(&mut cluster, "w", sizes, state);
+            let decision = cluster.decide();
+            assert_eq!(
+                replicas(&decision, "small"),
+                (1, 1),
+                "{demand:?}: {state:?}"
+            );
+            let is_resized = decision.resizes.len() == 1;
+            assert_eq!(
+                is_resized,
+                state == ResizeState::Settled,
+                "{demand:?}: {state:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_group_that_can_grow_is_not_launched_to_its_maximum_while_another_starts() {
+    let cluster = growable(12)
+        .group(group("other", "CPU=1 other=1"))
+        .starting("other", "o")
+        .demand("CPU=8", 1);
+    let decision = cluster.decide();
+    assert_eq!(replicas(&decision, "small"), (0, 1));
+    assert_eq!(replicas(&decision, "other"), (1, 1));
+}
+
+/// Small requests would fill pods that start before these can grow for large ones.
+#[test]
+fn two_replicas_that_can_grow_are_enough_while_their_pods_start() {
+    let cluster = growable(10).demand("CPU=8", 1).demand("CPU=4", 2);
+    let decision = cluster.decide();
+    assert_eq!(replicas(&decision, "small"), (0, 2));
+    for pods in 0..=2 {
+        let mut cluster = cluster.clone();
+        for name in ["w1", "w2"].into_iter().take(pods) {
+            cluster = cluster.starting("small", name);
+            note(&mut cluster, name, (BASE, BASE), ResizeState::Settled);
+        }
+        let cluster = cluster.replicas("small", 2);
+        assert_eq!(replicas(&cluster.decide(), "small"), (2, 2), "{pods} pods");
+    }
+}
+
+#[test]
+fn hosts_of_a_replica_that_are_still_to_come_can_grow_too() {
+    let mut cluster = growable(10);
+    cluster.group_mut("small").num_of_hosts = 2;
+    let mut cluster = cluster.starting("small", "w").demand("CPU=8", 2);
+    note(&mut cluster, "w", (BASE, BASE), ResizeState::Settled);
+    assert_eq!(replicas(&cluster.decide(), "small"), (1, 1));
+}
+
+#[test]
+fn what_a_resize_has_no_room_for_is_launched_in_the_same_decision() {
+    let mut cluster = growable(10).busy("small", "w").demand("CPU=2", 7);
+    with_raylet(&mut cluster, "w");
+    note(&mut cluster, "w", (BASE, BASE), ResizeState::Settled);
+    let decision = cluster.decide();
+    assert_eq!(replicas(&decision, "small"), (1, 3));
+    let resizes: Vec<_> = decision
+        .resizes
+        .iter()
+        .map(|it| (it.pod.as_str(), it.desired))
+        .collect();
+    assert_eq!(resizes, [("w", MAX)]);
+    // It is under way from now on, and nothing is asked for a second time.
+    cluster.apply(&decision);
+    let decision = cluster.decide();
+    assert_eq!(replicas(&decision, "small"), (3, 3));
+    assert_eq!(decision.resizes, []);
+}
+
+/// The minimum is launched as all others are, and serves as they do.
+#[test]
+fn a_minimum_that_can_grow_serves_what_it_can_grow_to() {
+    let mut cluster = growable(10).demand("CPU=1", 8);
+    cluster.group_mut("small").bounds.min = 1;
+    assert_eq!(replicas(&cluster.decide(), "small"), (0, 1));
+}
+
+/// Ray counts a node that was asked for as its template says, and never settles.
+#[test]
+fn the_profile_ray_counts_what_is_to_come_as_ray_does() {
+    let chain = Profile::Ray.chain();
+    let engine = Engine::new(&chain, &rayscaler::policy::Registry::default());
+    let engine = engine.unwrap().with_profile(Profile::Ray);
+    let mut cluster = growable(10).demand("CPU=8", 1).replicas("small", 1);
+    cluster.snapshot.sort();
+    let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
+    assert_eq!(replicas(&decision, "small"), (1, 2));
+}
