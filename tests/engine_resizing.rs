@@ -5,8 +5,10 @@
 mod support;
 
 use rayscaler::engine::{Engine, Profile};
-use rayscaler::model::{NodeId, PodResize, PodSize, ResizeState, ScaleDecision};
-use support::builders::{Cluster, group};
+use rayscaler::model::{
+    Completeness, Input, NodeId, PodResize, PodSize, ResizeState, ScaleDecision,
+};
+use support::builders::{Cluster, group, resources};
 
 const BASE: PodSize = PodSize::of((4_000, 16_000_000_000));
 const MAX: PodSize = PodSize::of((8_000, 32_000_000_000));
@@ -41,6 +43,18 @@ fn note(
 /// Gives a running pod a raylet.
 fn with_raylet(cluster: &mut Cluster, pod: &str) {
     cluster.node_mut(pod).node_id = NodeId::from_bytes(&[7; 28]);
+}
+
+/// Takes a look at the cluster so much later, with the latest word of everybody.
+fn look(cluster: &mut Cluster, seconds: u64) {
+    cluster.now = cluster.now.plus_ms(seconds * 1_000);
+    cluster.snapshot.completeness = Completeness {
+        gcs_at: Some(cluster.now),
+        pods_at: Some(cluster.now),
+        raycluster_at: Some(cluster.now),
+    };
+    let seen = Input::Observed(&cluster.snapshot);
+    cluster.history.absorb(&seen, cluster.now);
 }
 
 fn replicas(decision: &ScaleDecision, name: &str) -> (u32, u32) {
@@ -179,4 +193,24 @@ fn the_profile_ray_counts_what_is_to_come_as_ray_does() {
     cluster.snapshot.sort();
     let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
     assert_eq!(replicas(&decision, "small"), (1, 2));
+}
+
+/// Between the word to the raylet and the GCS's next reply the node looks as small as it was.
+#[test]
+fn a_raylet_that_was_just_told_counts_with_what_its_pod_has() {
+    let mut cluster = growable(10).busy("small", "w").demand("CPU=2", 1);
+    with_raylet(&mut cluster, "w");
+    cluster.node_mut("w").available = resources("CPU=1 memory=16e9");
+    note(&mut cluster, "w", (MAX, MAX), ResizeState::Resized);
+    assert!(!cluster.decide().is_change(), "it is to be told");
+    look(&mut cluster, 0);
+    note(&mut cluster, "w", (MAX, MAX), ResizeState::Settled);
+    for seconds in [0, 1, 5] {
+        let mut cluster = cluster.clone();
+        look(&mut cluster, seconds);
+        assert!(!cluster.decide().is_change(), "the GCS has not heard of it");
+    }
+    // A raylet that says something else for long is believed.
+    look(&mut cluster, 60);
+    assert_eq!(replicas(&cluster.decide(), "small"), (1, 2));
 }

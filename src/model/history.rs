@@ -7,6 +7,7 @@ mod learnt;
 mod orders;
 mod quiet;
 mod recovery;
+mod resized;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -172,6 +173,9 @@ pub struct History {
     /// What is remembered of outages.
     #[serde(default)]
     pub recovery: Recovery,
+    /// When a pod was last seen that had been resized and whose raylet had not heard of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resized_at: BTreeMap<PodName, Timestamp>,
     /// Since when nobody has used the cluster.
     #[serde(default, skip_serializing_if = "Quiet::is_empty")]
     pub quiet: Quiet,
@@ -348,6 +352,7 @@ impl History {
                 && u32::try_from(live()).unwrap_or(u32::MAX) < asked.replicas
         });
         self.learn(snapshot, at);
+        self.observe_resized(snapshot, at);
         self.observe_starts(snapshot, at);
         self.pace.observe(snapshot, at);
         self.starts.observe(snapshot, (at, self.recovery.since));

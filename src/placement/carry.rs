@@ -116,11 +116,19 @@ impl Pool {
             let size = |size: crate::model::PodSize| (size.cpu.units(), size.memory.units());
             let is_decided = pod.state == ResizeState::Decided && node.node_id.is_some();
             let is_asked = matches!(pod.state, ResizeState::Asked | ResizeState::Resized);
+            let is_told =
+                running.is_some() && facts.history.is_just_resized(&node.name, facts.snapshot);
             if is_asked || is_decided {
                 (free, whole) = (
                     self.grown(&free, size(pod.desired)),
                     self.grown(&whole, size(pod.desired)),
                 );
+            }
+            if is_told && !is_asked && !is_decided {
+                let (cpu, memory) = size(pod.current);
+                let has = |name| node.total.get(name).units();
+                let most = (cpu.max(has("CPU")), memory.max(has("memory")));
+                (free, whole) = (self.grown(&free, most), self.grown(&whole, most));
             }
             let grows_to = pod.can_grow().then(|| size(pod.max));
             (free.grows_to, whole.grows_to) = (grows_to, grows_to);
