@@ -142,6 +142,14 @@ pub const DEVIATIONS: &[Deviation] = &[
         why: "the others would go to the new node as well, and one more would be launched in each round",
     },
     Deviation {
+        family: "grown",
+        against: Against::Ray,
+        profile: Profile::Default,
+        ray: "launches a node for what its pod may grow to in place, and counts it at its first size until the pod is there",
+        ours: "counts it as large as it was launched for",
+        why: "the same demand would have one more node launched in each pass",
+    },
+    Deviation {
         family: "accelerators",
         against: Against::Ray,
         profile: Profile::Default,

@@ -21,6 +21,9 @@ pub struct Corrections {
     /// where a decision launches, replicas without a pod are used as launches are, after all others, if that launches
     /// less. In Ray others take what was launched for it, and it launches again.
     pub rearranged: bool,
+    /// A replica without a pod counts as large as its pods may grow in place, which it was launched for; Ray counts it at
+    /// its first size and launches again.
+    pub grown: bool,
 }
 
 impl Default for Corrections {
@@ -33,6 +36,7 @@ impl Default for Corrections {
             order: true,
             soft_cap: true,
             rearranged: true,
+            grown: true,
         }
     }
 }
@@ -47,5 +51,6 @@ impl Corrections {
         order: false,
         soft_cap: false,
         rearranged: false,
+        grown: false,
     };
 }

@@ -270,7 +270,7 @@ impl Pool {
             priority: group.priority,
             room: 0,
             limited: None,
-            to_come: if facts.corrections.rearranged {
+            to_come: if facts.corrections.grown {
                 launch.clone()
             } else {
                 kinds.clone()

@@ -1,7 +1,8 @@
 //! The minimal case of each deviation: what the profile `ray` makes of it, and what the default one.
 
 use rayscaler::model::{
-    Asked, GangWait, Input, Missing, NodeStatus, PlacementStrategy, ReplicaBounds, ScaleEvent,
+    Asked, GangWait, Input, Missing, NodeStatus, PlacementStrategy, PodSize, ReplicaBounds,
+    ScaleEvent,
 };
 use serde_json::{Value, json};
 
@@ -62,6 +63,10 @@ fn node_rows() -> Vec<Row> {
     let others = others.starting("large", "w1").starting("licensed", "w2");
     let others = others.demand("CPU=4 memory=1", 1);
     let rearranged = others.demand("CPU=3 license=1", 1);
+    let mut grown = cpu4().replicas("cpu4", 1).demand("CPU=8", 1);
+    let most = PodSize::of((8_000, 0));
+    let groups = &mut grown.snapshot.resizing.groups;
+    groups.insert("cpu4".into(), most);
     vec![
         row("draining", draining, &[], removed),
         row(
@@ -80,6 +85,7 @@ fn node_rows() -> Vec<Row> {
             &[],
         ),
         row("rearranged", rearranged, &["licensed 1 -> 2: tasks"], &[]),
+        row("grown", grown, &["cpu4 1 -> 2: tasks"], &[]),
         row(
             "stopped",
             stopped,
