@@ -30,7 +30,7 @@ pub(super) fn settle(
         ..
     } = first;
     for _ in 0..ROUNDS_MAX {
-        if !decision.is_change() || decision.is_cut || !engine.settings.settle {
+        if !is_more(&decision) || decision.is_cut || !engine.settings.settle {
             break;
         }
         let snapshot = apply(ctx.snapshot, &decision);
@@ -50,7 +50,7 @@ pub(super) fn settle(
             decision.next_check_at = Some(next_check_at.min(soon));
             break;
         }
-        if !next.is_change() {
+        if !is_more(&next) {
             break;
         }
         decision = merge(decision, next);
@@ -68,7 +68,12 @@ pub(super) fn is_stable(decision: &ScaleDecision) -> bool {
     let is_kept = |reason: &Reason| {
         ["idle_timeout", "pending_idle", "tasks", "blast_radius"].contains(&reason.code.as_str())
     };
-    !decision.is_change() || (decision.unserved.is_empty() && reasons.into_iter().all(is_kept))
+    !is_more(decision) || (decision.unserved.is_empty() && reasons.into_iter().all(is_kept))
+}
+
+/// Returns whether anything will be otherwise: what is resized takes requests as any other node does.
+fn is_more(decision: &ScaleDecision) -> bool {
+    decision.is_change() || !decision.resizes.is_empty()
 }
 
 /// Returns both decisions as one.

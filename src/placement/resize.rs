@@ -119,7 +119,8 @@ impl Pool {
         let (total, available) = amounts(state, &self.outfits);
         let (mut new_total, mut new_available) = (total.clone(), available.clone());
         for (name, units) in [("CPU", cpu), ("memory", memory)] {
-            let delta = units.saturating_sub(total.get(name).units());
+            // A reply may tell of less than nothing.
+            let delta = units.saturating_sub(total.get(name).units().max(0));
             let left = available.get(name).units().saturating_add(delta).max(0);
             new_total.set(name.into(), Quantity::from_units(units.max(0)));
             new_available.set(name.into(), Quantity::from_units(left));

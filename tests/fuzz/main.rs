@@ -62,7 +62,7 @@ fn corpus() -> Vec<(PathBuf, Vec<u8>)> {
 
 /// One thread's part of the runs.
 struct Worker {
-    worlds: [World; 2],
+    worlds: [World; 3],
     /// Replies that others are made from.
     kept: Vec<Kept>,
     seen: BTreeSet<u64>,
@@ -123,7 +123,10 @@ impl Worker {
         } else {
             Effort::Usual
         };
-        let world = usize::from(random.once_in(3));
+        let world = match usize::from(random.once_in(3)) {
+            0 if random.once_in(4) => 2,
+            world => world,
+        };
         let reply = changed(&self.kept, &mut random);
         match attempt(&self.worlds[world], &reply, effort) {
             Ok(None) => {}
@@ -185,9 +188,9 @@ fn changed(kept: &[Kept], random: &mut Random) -> Reply {
 #[test]
 fn the_corpus_leads_to_decisions() {
     let worlds = World::all();
-    let both =
-        |(path, bytes): (PathBuf, Vec<u8>)| [0, 1].map(|at| (at, path.clone(), bytes.clone()));
-    for (world, path, bytes) in corpus().into_iter().flat_map(both) {
+    let all =
+        |(path, bytes): (PathBuf, Vec<u8>)| [0, 1, 2].map(|at| (at, path.clone(), bytes.clone()));
+    for (world, path, bytes) in corpus().into_iter().flat_map(all) {
         let outcome = attempt(&worlds[world], &Reply::Bytes(bytes), Effort::Full);
         assert!(
             outcome.is_ok(),

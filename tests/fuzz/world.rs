@@ -8,7 +8,8 @@ use prost::bytes::Bytes;
 use rayscaler::engine::invariants::{Again, check_again, check_of};
 use rayscaler::engine::{ChainEntry, Engine, EngineSettings};
 use rayscaler::model::{
-    ClusterSnapshot, Completeness, History, Input, RemovalCause, ScaleDecision, Timestamp,
+    ClusterSnapshot, Completeness, History, Input, PodResize, PodSize, RemovalCause, ResizeState,
+    Resizing, ScaleDecision, Timestamp,
 };
 use rayscaler::observe::convert::{encoded_state, ray_state};
 use rayscaler::observe::join::{JoinInput, join};
@@ -48,13 +49,15 @@ pub(crate) enum Effort {
 pub(crate) struct World {
     raycluster: RayCluster,
     pods: Vec<PodFacts>,
+    /// Which pods grow in place, and how far that has come.
+    resizing: Resizing,
     engine: Engine,
 }
 
 impl World {
-    /// Returns a RayCluster that nobody else has written to, and one in which pods are named and the
-    /// groups together have a limit.
-    pub(crate) fn all() -> [Self; 2] {
+    /// Returns a RayCluster that nobody else has written to, one in which pods are named and the
+    /// groups together have a limit, and one whose pods grow in place.
+    pub(crate) fn all() -> [Self; 3] {
         let plain = raycluster();
         let mut named = plain.clone();
         for (group, pods) in [(1, ["demo-rare-b", "nobody"]), (2, ["demo-slice-a-1", "?"])] {
@@ -68,6 +71,10 @@ impl World {
         [
             Self::of(&plain, Engine::default()),
             Self::of(&named, limited),
+            Self {
+                resizing: resizing(),
+                ..Self::of(&plain, Engine::default())
+            },
         ]
     }
 
@@ -78,6 +85,7 @@ impl World {
             pods: pods
                 .map(|name| PodFacts::from_value(&pod(name)).unwrap())
                 .collect(),
+            resizing: Resizing::default(),
             // One look counts: a second one would cost as much and find nothing new.
             engine: engine.with_settings(EngineSettings {
                 seen_twice: false,
@@ -115,7 +123,7 @@ impl World {
         effort: Effort,
     ) -> Result<u64, String> {
         let ray = ray_state(state, NOW);
-        let snapshot = join(&JoinInput {
+        let mut snapshot = join(&JoinInput {
             ray: &ray,
             raycluster: &self.raycluster,
             pods: &self.pods.iter().collect::<Vec<_>>(),
@@ -125,6 +133,7 @@ impl World {
                 raycluster_at: Some(NOW),
             },
         });
+        snapshot.resizing = self.resizing.clone();
         let mut history = History::default();
         history.absorb(&Input::Observed(&snapshot), NOW);
         let decision = self.engine.decide(&snapshot, &history, NOW);
@@ -187,6 +196,33 @@ fn kind(snapshot: &ClusterSnapshot, decision: &ScaleDecision) -> u64 {
     let mut hasher = DefaultHasher::new();
     codes.hash(&mut hasher);
     hasher.finish()
+}
+
+/// Returns groups whose pods grow to three times their size, and one pod for each stage on the way.
+fn resizing() -> Resizing {
+    let (base, most) = (PodSize::of((2_000, 1 << 30)), PodSize::of((6_000, 3 << 30)));
+    let groups = ["small", "rare", "slice"].map(|group| (group.into(), most));
+    let stages = [
+        ("demo-small-a", (base, base), ResizeState::Settled),
+        ("demo-rare-a", (base, most), ResizeState::Asked),
+        ("demo-rare-b", (most, most), ResizeState::Resized),
+        ("demo-slice-a-0", (base, most), ResizeState::Decided),
+        ("demo-slice-a-1", (base, base), ResizeState::Settled),
+    ];
+    let pods = stages.map(|(pod, (current, desired), state)| {
+        let resize = PodResize {
+            current,
+            desired,
+            max: most,
+            state,
+            basis: None,
+        };
+        (pod.into(), resize)
+    });
+    Resizing {
+        groups: groups.into(),
+        pods: pods.into(),
+    }
 }
 
 fn raycluster() -> Value {
