@@ -6,7 +6,8 @@ mod support;
 
 use rayscaler::engine::{Engine, Profile};
 use rayscaler::model::{
-    Completeness, Input, NodeId, PodResize, PodSize, ResizeState, ScaleDecision,
+    Completeness, Input, NodeId, PodResize, PodSize, ResizeBasis, ResizeNote, ResizeState,
+    ScaleDecision,
 };
 use support::builders::{Cluster, group, resources};
 
@@ -213,4 +214,43 @@ fn a_raylet_that_was_just_told_counts_with_what_its_pod_has() {
     // A raylet that says something else for long is believed.
     look(&mut cluster, 60);
     assert_eq!(replicas(&cluster.decide(), "small"), (1, 2));
+}
+
+/// A pod that is full grows for what is asked of it, and nothing is launched beside it.
+#[test]
+fn a_busy_pod_that_grows_has_nothing_launched_beside_it() {
+    for (sizes, state) in [
+        ((BASE, BASE), ResizeState::Settled),
+        ((BASE, MAX), ResizeState::Asked),
+        ((MAX, MAX), ResizeState::Resized),
+    ] {
+        let mut cluster = growable(10).busy("small", "w").demand("CPU=1", 4);
+        with_raylet(&mut cluster, "w");
+        note(&mut cluster, "w", sizes, state);
+        let decision = cluster.decide();
+        assert_eq!(replicas(&decision, "small"), (1, 1), "{state:?}");
+        look(&mut cluster, 1);
+        let decision = cluster.decide();
+        assert_eq!(replicas(&decision, "small"), (1, 1), "{state:?}");
+    }
+}
+
+#[test]
+fn a_pod_that_is_noted_to_grow_and_not_asked_yet_counts_with_what_it_will_have() {
+    let mut cluster = growable(10).busy("small", "w").demand("CPU=1", 4);
+    with_raylet(&mut cluster, "w");
+    note(&mut cluster, "w", (BASE, BASE), ResizeState::Resized);
+    let pod = cluster.snapshot.resizing.pods.get_mut(&"w".into()).unwrap();
+    pod.basis = Some(Box::new(ResizeBasis {
+        uid: "uid".to_owned(),
+        asked: BASE,
+        cpu_gap: None,
+        memory_gap: None,
+        noted: None,
+        note: ResizeNote {
+            resizing_at: Some(cluster.now),
+            ..ResizeNote::default()
+        },
+    }));
+    assert_eq!(replicas(&cluster.decide(), "small"), (1, 1));
 }

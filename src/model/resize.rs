@@ -95,6 +95,25 @@ pub struct ResizeBasis {
 }
 
 impl PodResize {
+    /// Returns what the pod is to have.
+    ///
+    /// That it is to grow is noted first and asked for then: seen in between, it looks as if it had been done.
+    #[must_use]
+    pub fn expected(&self) -> PodSize {
+        let is_noted = self
+            .basis
+            .as_ref()
+            .is_some_and(|basis| basis.note.resizing_at.is_some());
+        if self.state == ResizeState::Resized && is_noted {
+            PodSize {
+                cpu: self.desired.cpu.max(self.max.cpu),
+                memory: self.desired.memory.max(self.max.memory),
+            }
+        } else {
+            self.desired
+        }
+    }
+
     /// Returns whether the pod may be asked to grow now.
     #[must_use]
     pub fn can_grow(&self) -> bool {

@@ -119,10 +119,8 @@ impl Pool {
             let is_told =
                 running.is_some() && facts.history.is_just_resized(&node.name, facts.snapshot);
             if is_asked || is_decided {
-                (free, whole) = (
-                    self.grown(&free, size(pod.desired)),
-                    self.grown(&whole, size(pod.desired)),
-                );
+                let size = size(pod.expected());
+                (free, whole) = (self.grown(&free, size), self.grown(&whole, size));
             }
             if is_told && !is_asked && !is_decided {
                 let (cpu, memory) = size(pod.current);
