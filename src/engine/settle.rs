@@ -68,7 +68,9 @@ pub(super) fn is_stable(decision: &ScaleDecision) -> bool {
     let is_kept = |reason: &Reason| {
         ["idle_timeout", "pending_idle", "tasks", "blast_radius"].contains(&reason.code.as_str())
     };
-    !is_more(decision) || (decision.unserved.is_empty() && reasons.into_iter().all(is_kept))
+    // What is resized for one request may be taken by another.
+    let is_settled = decision.resizes.is_empty() && decision.unserved.is_empty();
+    !is_more(decision) || (is_settled && reasons.into_iter().all(is_kept))
 }
 
 /// Returns whether anything will be otherwise: what is resized takes requests as any other node does.
