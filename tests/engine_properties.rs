@@ -5,7 +5,7 @@
 mod support;
 
 use proptest::prelude::{Just, ProptestConfig, Strategy, any};
-use proptest::test_runner::Config;
+use proptest::test_runner::{Config, TestCaseError};
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use rayscaler::engine::invariants::{Again, Violation};
 use rayscaler::engine::{ChainEntry, Engine, Profile, apply, invariants};
@@ -209,6 +209,21 @@ fn broken(engine: &Engine, cluster: &Cluster, decision: &ScaleDecision) -> Vec<V
     invariants::check_of(engine, ctx, decision)
 }
 
+/// Holds that a decision keeps every rule, and that deciding again after it changes nothing.
+fn is_sound_and_stable(engine: &Engine, cluster: &Cluster) -> Result<(), TestCaseError> {
+    let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
+    prop_assert_eq!(broken(engine, cluster, &decision), []);
+    let after = apply(&cluster.snapshot, &decision);
+    let again = engine.decide(&after, &cluster.history, cluster.now);
+    prop_assert!(
+        !again.is_change(),
+        "first {:#?}\nthen {:#?}",
+        decision.groups,
+        again.groups
+    );
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(config())]
 
@@ -297,11 +312,7 @@ proptest! {
     fn the_best_profile_keeps_the_invariants(cluster in clusters()) {
         let chain = Profile::Best.chain();
         let engine = Engine::new(&chain, &Registry::default()).unwrap().with_profile(Profile::Best);
-        let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
-        prop_assert_eq!(broken(&engine, &cluster, &decision), []);
-        let after = apply(&cluster.snapshot, &decision);
-        let again = engine.decide(&after, &cluster.history, cluster.now);
-        prop_assert!(!again.is_change(), "first {:#?}\nthen {:#?}", decision.groups, again.groups);
+        is_sound_and_stable(&engine, &cluster)?;
     }
 
     #[test]
@@ -318,11 +329,7 @@ proptest! {
             entry.settings = json!({"scoring": "price", "node_prices": prices});
         }
         let engine = Engine::new(&chain, &Registry::default()).unwrap().with_profile(Profile::Best);
-        let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
-        prop_assert_eq!(broken(&engine, &cluster, &decision), []);
-        let after = apply(&cluster.snapshot, &decision);
-        let again = engine.decide(&after, &cluster.history, cluster.now);
-        prop_assert!(!again.is_change(), "first {:#?}\nthen {:#?}", decision.groups, again.groups);
+        is_sound_and_stable(&engine, &cluster)?;
     }
 
     #[test]
