@@ -306,7 +306,7 @@ pub const DEVIATIONS: &[Deviation] = &[
         against: Against::Ray,
         profile: Profile::Best,
         ray: "packs the bundles of a SPREAD group",
-        ours: "a node for each of them where that can be, new ones included",
+        ours: "as many nodes as they can have, new ones included",
         why: "that is what SPREAD asks for",
     },
     Deviation {
