@@ -8,6 +8,7 @@ pub(crate) mod lean;
 pub mod news;
 pub mod operator;
 pub mod pods;
+pub mod ports;
 pub mod process;
 pub mod ray;
 

@@ -3,7 +3,7 @@
 //! Only Kubernetes is a stand-in then, and time is real.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use super::world::Cluster;
 use super::{SandboxError, io_error};
 use crate::clock::Clock;
 use crate::embedded::pods::{Processes, RayProcessSettings, RayProcesses, Settings as PodSettings};
+use crate::embedded::ports::free_port;
 use crate::embedded::process::{Program, Running};
 use crate::embedded::ray::NodeCondition;
 use crate::model::{ClusterSnapshot, NodeStatus};
@@ -160,9 +161,4 @@ fn conditions(snapshot: &ClusterSnapshot) -> BTreeMap<String, NodeCondition> {
         Some((node.name.as_str().to_owned(), condition))
     });
     nodes.collect()
-}
-
-fn free_port() -> std::io::Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok(listener.local_addr()?.port())
 }

@@ -179,7 +179,7 @@ impl World {
         let head = cluster.wait_for_pods("headgroup", 1).await.remove(0);
         let (port, env) = (gcs_port.clone(), options.env.clone());
         let guard = Guard::start(cluster.clone(), move || gcs(&port, &env));
-        let world = Self {
+        let mut world = Self {
             cluster,
             pods,
             head,
@@ -194,6 +194,8 @@ impl World {
             _permit: permit,
         };
         world.wait_until_ready().await;
+        // A first head may have found its port taken; the operator replaces it.
+        world.head = world.cluster.wait_for_pods("headgroup", 1).await.remove(0);
         world
     }
 

@@ -26,9 +26,10 @@ pub mod stand_ins;
 pub mod users;
 pub mod wait;
 
+pub use wait::free_port;
+
 use rayscaler::embedded::Now;
 use rayscaler::model::Timestamp;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -39,15 +40,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 )]
 pub fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// Returns a TCP port of 127.0.0.1 that was free just now.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 /// Returns what tells the stand-ins the time.

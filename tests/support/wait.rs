@@ -21,18 +21,7 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) 
     }
 }
 
-/// Returns a port that nobody listens on.
-///
-/// Below the range that the system gives to outgoing connections, which would take it in between.
+/// Returns a TCP port that nobody listens at.
 pub fn free_port() -> u16 {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static TRIED: AtomicU32 = AtomicU32::new(0);
-    loop {
-        // Test processes that run side by side begin at different places.
-        let step = std::process::id() * 97 + TRIED.fetch_add(1, Ordering::Relaxed);
-        let port = u16::try_from(20_000 + step % 12_000).expect("below 32 000");
-        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
-            return port;
-        }
-    }
+    rayscaler::embedded::ports::free_port().unwrap()
 }

@@ -5,11 +5,12 @@
 
 use super::processes::Processes;
 use super::{ContainerRuntime, ContainerStart, Exits};
+use crate::embedded::ports::free_port;
 use crate::embedded::process::Program;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -58,6 +59,7 @@ impl RayProcesses {
         let command = variable("KUBERAY_GEN_RAY_START_CMD").ok_or("no `ray start` command")?;
         let port = variable("RAY_PORT").ok_or("no GCS port")?;
         let gcs = format!("127.0.0.1:{port}");
+        let free_port = || free_port().map_err(|error| error.to_string());
         let mut flags = vec![
             "--object-store-memory=100000000".to_owned(),
             "--disable-usage-stats".to_owned(),
@@ -129,15 +131,6 @@ impl ContainerRuntime for RayProcesses {
     async fn stop(&self, uid: &str, grace: Duration) {
         self.processes.stop(uid, grace).await;
     }
-}
-
-/// Returns a port that was free just now.
-fn free_port() -> Result<u16, String> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let address = listener.and_then(|listener| listener.local_addr());
-    address
-        .map(|address| address.port())
-        .map_err(|error| format!("no free port: {error}"))
 }
 
 /// Returns true for a Ray that takes names of sockets instead of a worker's own folder, such as 2.47.
