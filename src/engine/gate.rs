@@ -78,6 +78,13 @@ pub(super) fn gate(ctx: PolicyContext<'_>, settings: &EngineSettings) -> Gate {
             detail: format!("{}: {}", group.code, group.detail),
         });
     }
+    for group in &snapshot.set_aside {
+        gate.holds.push(Hold {
+            group: Some(group.clone()),
+            code: "invariant".to_owned(),
+            detail: "left as it is: what was decided for it broke a rule".to_owned(),
+        });
+    }
     gate
 }
 

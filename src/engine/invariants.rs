@@ -48,6 +48,8 @@ pub struct Violation {
     pub id: &'static str,
     /// What breaks it.
     pub detail: String,
+    /// The group that breaks it, where it is one.
+    pub group: Option<WorkerGroupName>,
 }
 
 impl fmt::Display for Violation {
@@ -110,11 +112,15 @@ fn check_one(engine: &Engine, ctx: PolicyContext<'_>, decision: &ScaleDecision) 
         format!("groups {decided:?} instead of {known:?}")
     });
     for (group, spec) in decision.groups.iter().zip(&snapshot.groups) {
+        let before = check.violations.len();
         check.bounds(group, spec);
         check.removals(group);
         check.above_max(group, spec);
         check.forgotten(group, spec);
         check.reasons(group);
+        for violation in check.violations.iter_mut().skip(before) {
+            violation.group = Some(group.name.clone());
+        }
     }
     check.knowledge(decision);
     for loss in lost(engine, ctx, decision) {
@@ -155,6 +161,7 @@ impl Check<'_> {
             self.violations.push(Violation {
                 id,
                 detail: detail(),
+                group: None,
             });
         }
     }

@@ -110,6 +110,9 @@ pub struct ClusterSnapshot {
     /// where none has been made, or a sound one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distrusted: Option<String>,
+    /// Groups that such a decision, made without removals, still got wrong: they are left as they are.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub set_aside: BTreeSet<WorkerGroupName>,
     /// Pods that can be resized in place.
     #[serde(default)]
     pub resizing: Resizing,

@@ -13,6 +13,8 @@ mod replicas;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use super::groups::{seconds_as_ms, worker_groups};
 use super::ray_state::RayState;
 use crate::model::{
@@ -78,6 +80,7 @@ pub fn join(input: &JoinInput<'_>) -> ClusterSnapshot {
         replica_failure: replica_failure(raycluster),
         unreadable: None,
         distrusted: None,
+        set_aside: BTreeSet::new(),
         resizing: Resizing::default(),
         termination: None,
         departures: Vec::new(),

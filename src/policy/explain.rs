@@ -85,7 +85,8 @@ pub(super) fn report(snapshot: &ClusterSnapshot, plan: &mut Plan, missing: Missi
         return false;
     }
     let fit = plan.pool_mut().explain(missing.request, &missing.launched);
-    let is_infeasible = fit.code == "infeasible" && snapshot.skipped.is_empty();
+    let is_infeasible =
+        fit.code == "infeasible" && snapshot.skipped.is_empty() && snapshot.set_aside.is_empty();
     let code = if fit.code == "infeasible" && !is_infeasible {
         "group_skipped"
     } else {

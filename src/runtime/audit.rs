@@ -5,9 +5,11 @@
 //! turn; and where a decision takes long, not at all. Passes that change nothing are made again now
 //! and then, as most passes do.
 
+use std::collections::BTreeSet;
+
 use crate::engine::Engine;
 use crate::engine::invariants::{Again, Violation, check_again_within, check_of};
-use crate::model::{ClusterSnapshot, ScaleDecision};
+use crate::model::{ClusterSnapshot, ReplicaBounds, ScaleDecision, WorkerGroupName};
 use crate::policy::PolicyContext;
 
 /// Work up to which a decision is made again in every way: some milliseconds.
@@ -16,11 +18,13 @@ const SMALL: u64 = 2_000;
 const LARGE: u64 = 20_000;
 /// One in so many passes that change nothing is made again.
 const QUIET_PERIOD: u64 = 64;
+/// How often a decision is made once more with other groups left as they are.
+const SET_ASIDE_ROUNDS: usize = 3;
 
 /// Holds a decision that was checked.
 #[derive(Debug)]
 pub(super) struct Checked {
-    /// The decision, or the one without removals in its place.
+    /// The decision, or one without removals in its place.
     pub(super) decision: ScaleDecision,
     /// What the one without removals was made of.
     pub(super) snapshot: Option<Box<ClusterSnapshot>>,
@@ -41,7 +45,8 @@ impl Audit {
     /// Returns a decision that may be applied, where there is one.
     ///
     /// A mistake of ours must not keep work waiting: in place of a decision that breaks a rule one is made, and
-    /// checked, that removes nothing.
+    /// checked, that removes nothing; and where that breaks one, another that leaves the groups as they are which
+    /// it got wrong, so that the others go on.
     pub(super) fn checked(
         &mut self,
         engine: &Engine,
@@ -63,18 +68,29 @@ impl Audit {
         let broken = checked.violations.iter();
         let broken: Vec<String> = broken.map(ToString::to_string).collect();
         snapshot.distrusted = Some(broken.join("; "));
-        let ctx = PolicyContext {
-            snapshot: &snapshot,
-            ..ctx
-        };
-        let without_removals = engine.decide_within(&snapshot, ctx.history, ctx.now, steps);
-        if self
-            .check(engine, ctx, (&without_removals, steps))
-            .is_empty()
-        {
-            checked.decision = without_removals;
-            checked.snapshot = Some(Box::new(snapshot));
-            checked.is_sound = true;
+        for _ in 0..=SET_ASIDE_ROUNDS {
+            let pinned = pinned(&snapshot);
+            let decision = engine.decide_within(&pinned, ctx.history, ctx.now, steps);
+            let ctx = PolicyContext {
+                snapshot: &pinned,
+                ..ctx
+            };
+            let violations = self.check(engine, ctx, (&decision, steps));
+            if !violations.is_empty() {
+                let suspects = suspects(&snapshot, &decision, &violations);
+                if suspects.is_empty() {
+                    break;
+                }
+                snapshot.set_aside.extend(suspects);
+                continue;
+            }
+            // Where nothing is left to be done, it is told that nothing could be.
+            if snapshot.set_aside.is_empty() || decision.is_change() {
+                checked.decision = decision;
+                checked.snapshot = Some(Box::new(snapshot));
+                checked.is_sound = true;
+            }
+            break;
         }
         checked
     }
@@ -115,4 +131,34 @@ impl Audit {
         self.turn = (self.turn + 1) % Again::ALL.len();
         vec![Again::ALL[self.turn]]
     }
+}
+
+/// Returns the snapshot with the groups that are set aside bound to what they have.
+fn pinned(snapshot: &ClusterSnapshot) -> ClusterSnapshot {
+    let mut pinned = snapshot.clone();
+    let groups = pinned.groups.iter_mut();
+    for group in groups.filter(|group| snapshot.set_aside.contains(&group.name)) {
+        group.bounds = ReplicaBounds {
+            min: group.replicas,
+            max: group.replicas,
+        };
+    }
+    pinned
+}
+
+/// Returns the groups that a decision got wrong; where no rule names one, those that it changes.
+fn suspects(
+    snapshot: &ClusterSnapshot,
+    decision: &ScaleDecision,
+    violations: &[Violation],
+) -> BTreeSet<WorkerGroupName> {
+    let is_new = |name: &WorkerGroupName| !snapshot.set_aside.contains(name);
+    let named = violations.iter().filter_map(|it| it.group.clone());
+    let named: BTreeSet<_> = named.filter(is_new).collect();
+    if !named.is_empty() {
+        return named;
+    }
+    let changed = decision.groups.iter().filter(|group| group.is_change());
+    let changed = changed.map(|group| group.name.clone());
+    changed.filter(is_new).collect()
 }

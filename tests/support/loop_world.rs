@@ -1,5 +1,5 @@
 //! The loop under virtual time, between sources and hands that do as a test says and note everything.
-#![allow(unreachable_pub, reason = "a test file includes it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

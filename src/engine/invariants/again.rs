@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use crate::engine::Engine;
-use crate::model::{ClusterSnapshot, ScaleDecision};
+use crate::model::{ClusterSnapshot, ScaleDecision, WorkerGroupName};
 use crate::policy::PolicyContext;
 
 use super::Violation;
@@ -68,16 +68,15 @@ pub fn check_again_within(
     let has_order = engine.corrections.order;
     let violation = match again {
         Again::Applied if !is_cut && has_order && engine.settings.settle => {
-            is_changed_again(engine, ctx, decision, steps).map(|detail| ("I4", detail))
+            let (group, detail) = is_changed_again(engine, ctx, decision, steps)?;
+            Some(("I4", detail, Some(group)))
         }
         Again::Same => {
             let second = engine.decide_within(ctx.snapshot, ctx.history, ctx.now, steps);
             ((is_cut || !second.is_cut) && second != *decision).then(|| {
                 let at = first_difference(decision, &second);
-                (
-                    "I5",
-                    format!("the same input led to another decision: {at}"),
-                )
+                let detail = format!("the same input led to another decision: {at}");
+                ("I5", detail, other_group(decision, &second))
             })
         }
         Again::Reordered if has_order => {
@@ -86,12 +85,14 @@ pub fn check_again_within(
             let (first, other) = (without_positions(decision), without_positions(&second));
             ((is_cut || !second.is_cut) && first != other).then(|| {
                 let at = first_difference(&first, &other);
-                ("I9", format!("another order led to another decision: {at}"))
+                let detail = format!("another order led to another decision: {at}");
+                ("I9", detail, other_group(&first, &other))
             })
         }
         Again::Applied | Again::Reordered => None,
     };
-    violation.map(|(id, detail)| Violation { id, detail })
+    let (id, detail, group) = violation?;
+    Some(Violation { id, detail, group })
 }
 
 fn is_changed_again(
@@ -99,19 +100,27 @@ fn is_changed_again(
     ctx: PolicyContext<'_>,
     decision: &ScaleDecision,
     steps: u64,
-) -> Option<String> {
+) -> Option<(WorkerGroupName, String)> {
     let (snapshot, history) = applied(ctx, decision);
     let second = engine.decide_within(&snapshot, &history, ctx.now, steps);
     let changed = second.groups.iter().find(|group| group.is_change())?;
     (!second.is_cut).then(|| {
-        format!(
+        let detail = format!(
             "{}: once at {} it would go on to {} and remove {}",
             changed.name,
             changed.replicas_from,
             changed.replicas_to,
             changed.remove.len()
-        )
+        );
+        (changed.name.clone(), detail)
     })
+}
+
+/// Returns the first group for which two decisions differ.
+fn other_group(first: &ScaleDecision, second: &ScaleDecision) -> Option<WorkerGroupName> {
+    let mut pairs = first.groups.iter().zip(&second.groups);
+    let (group, _) = pairs.find(|(one, other)| one != other)?;
+    Some(group.name.clone())
 }
 
 /// Returns the snapshot with its lists the other way round, but for the groups.

@@ -35,7 +35,11 @@ pub fn check_caps(
             .sum();
         if total > u128::from(nodes_max).max(required) {
             let detail = format!("{total} worker nodes, at most {nodes_max} are allowed");
-            violations.push(Violation { id: "I12", detail });
+            violations.push(Violation {
+                id: "I12",
+                detail,
+                group: None,
+            });
         }
     }
     for (name, max) in caps.resources_max.iter() {
@@ -49,7 +53,11 @@ pub fn check_caps(
         if chosen > 0 && there.saturating_add(chosen) > i128::from(max.units()) {
             let detail =
                 format!("{name}: {chosen} units on top of {there}, at most {max} are allowed");
-            violations.push(Violation { id: "I12", detail });
+            violations.push(Violation {
+                id: "I12",
+                detail,
+                group: None,
+            });
         }
     }
     violations

@@ -189,7 +189,11 @@ impl<'a> Served<'a> {
                     request.0, times.all, times.apart
                 );
                 let id = if times.is_gang { "I10" } else { "I7" };
-                violations.push(Violation { id, detail });
+                violations.push(Violation {
+                    id,
+                    detail,
+                    group: None,
+                });
             }
         }
         violations.extend(self.check_sums(columns, rows));
@@ -211,6 +215,7 @@ impl<'a> Served<'a> {
             (asked > there).then(|| Violation {
                 id: "I7",
                 detail: format!("{name}: {asked} units count as served, {there} are there"),
+                group: None,
             })
         });
         excess.collect()
