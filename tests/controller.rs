@@ -403,3 +403,17 @@ async fn what_an_earlier_sidecar_left_waits_for_the_first_list_of_pods() {
     // The predecessor's own name is not taken for somebody's order.
     assert!(remembered.followed.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_that_waits_after_a_refusal_is_called_without_a_change() {
+    let mut cluster = Cluster::default().group(group("cpu", "CPU=1"));
+    cluster.group_mut("cpu").bounds.min = 2;
+    let mut cluster = cluster.replicas("cpu", 2);
+    cluster.snapshot.replica_failure = Some("exceeded quota".to_owned());
+    let world = World::start(Vec::new());
+    world.tell(seen(cluster));
+    world.until(119_000).await;
+    assert!(world.times_of("act").is_empty(), "{:?}", world.notes());
+    world.until(121_000).await;
+    assert_eq!(world.times_of("act 2").first(), Some(&120_000));
+}

@@ -160,8 +160,8 @@ impl SidecarAct {
         let leaving = drained.leaving.keys().cloned().collect();
         let permits = (&drained.may_go, &leaving);
         let plan = patch::plan_with(snapshot, decision, permits).or_else(|| {
-            let must_claim = snapshot.writing.must_claim();
-            must_claim.then(|| PatchPlan::nothing(snapshot))
+            let says_nothing_new = snapshot.writing.must_claim() || decision.nudge;
+            says_nothing_new.then(|| PatchPlan::nothing(snapshot))
         });
         let (patch, unsure) = match plan {
             None => (PatchOutcome::Nothing, None),

@@ -10,6 +10,7 @@ mod finish;
 mod gate;
 pub mod invariants;
 mod notices;
+mod nudge;
 mod profile;
 mod settings;
 mod settle;
@@ -221,6 +222,7 @@ impl Engine {
         };
         decision.notices = notices::due(ctx, &self.settings);
         decision.termination = termination::due(ctx, &self.settings);
+        nudge::nudge(ctx, &mut decision);
         decision
     }
 

@@ -290,6 +290,9 @@ pub struct ScaleDecision {
     /// Where the next decision goes on after one that was cut short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
+    /// Whether the operator, which waits out a back-off, is to look again: the intent is written anew for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nudge: bool,
     /// When to ask again even if nothing happens.
     pub next_check_at: Option<Timestamp>,
 }
@@ -351,7 +354,7 @@ impl ScaleDecision {
     /// Returns whether anything is to be done: written, or told to Ray.
     #[must_use]
     pub fn is_work(&self) -> bool {
-        self.is_change() || !self.drains.is_empty()
+        self.is_change() || !self.drains.is_empty() || self.nudge
     }
 }
 
