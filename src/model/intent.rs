@@ -1,15 +1,16 @@
 //! What has to survive the sidecar, small enough for an annotation of the RayCluster.
 //!
 //! Most of what is remembered follows from the RayCluster and its pods. What does not is kept here:
-//! what was asked for and is not there yet, drains that were accepted, when groups were scaled or
-//! failed to start, which are left alone because their pods do not come, and what was removed lately. It goes with the patch that scales, so it costs no write of its own; whoever
-//! reads it may find it old, garbled or wiped, and loses only patience by it.
+//! what was asked for and is not there yet, drains that were accepted, when groups were scaled, asked for
+//! more or failed to start, which are left alone because their pods do not come, and what was removed lately. It
+//! goes with the patch that scales, so it costs no write of its own; whoever reads it may find it old, garbled or
+//! wiped, and loses only patience by it.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, FailedStarts, History, PodName, ScaleEvent, Timestamp, WorkerGroupName};
+use super::{Asked, FailedStarts, History, Pace, PodName, ScaleEvent, Timestamp, WorkerGroupName};
 
 /// The most an intent may take, in bytes: annotations are read with every object they stand on.
 pub const INTENT_BYTES_MAX: usize = 4_096;
@@ -72,6 +73,10 @@ pub struct Intent {
     /// How many replicas were removed as idle within the last minutes, and how long ago the last ones.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     removed: BTreeMap<WorkerGroupName, (u32, u64)>,
+    /// How long ago a group was asked for more: from when to when, the oldest first. Pods that came of it and that
+    /// nothing needs are given up before they run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    launched: BTreeMap<WorkerGroupName, Vec<(u64, u64)>>,
     /// How many entries did not fit.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cut: usize,
@@ -89,11 +94,12 @@ enum Entry {
     Failed(WorkerGroupName),
     Up(WorkerGroupName),
     Down(WorkerGroupName),
+    Launched(WorkerGroupName, Vec<(u64, u64)>),
 }
 
 impl Entry {
     /// Orders kinds of entries: lost time of live work costs most, then a limit that forgets (one entry a group), then
-    /// a lost deletion; a lost scale time only costs some patience.
+    /// a lost deletion; a lost scale time only costs some patience, and pods that nobody needs some minutes.
     const fn rank(&self) -> u8 {
         match self {
             Self::Leaving(..) => 0,
@@ -102,6 +108,7 @@ impl Entry {
             Self::Asked(..) | Self::Surge(..) => 3,
             Self::GaveUp(..) | Self::Failed(_) => 4,
             Self::Up(_) | Self::Down(_) => 5,
+            Self::Launched(..) => 6,
         }
     }
 }
@@ -147,6 +154,7 @@ impl Intent {
             gave_up: BTreeMap::new(),
             surge: BTreeMap::new(),
             removed: BTreeMap::new(),
+            launched: BTreeMap::new(),
             cut: 0,
         };
         for (age_ms, entry) in entries {
@@ -169,6 +177,7 @@ impl Intent {
                 Entry::Failed(group) => drop(intent.failed.insert(group, age_ms)),
                 Entry::Up(group) => drop(intent.up.insert(group, age_ms)),
                 Entry::Down(group) => drop(intent.down.insert(group, age_ms)),
+                Entry::Launched(group, spans) => drop(intent.launched.insert(group, spans)),
             }
         }
         intent
@@ -228,6 +237,11 @@ impl Intent {
                 };
                 history.pace.record(group, event, at(*age_ms));
             }
+        }
+        for (group, spans) in &self.launched {
+            let spans = spans.iter();
+            let spans = spans.map(|(first_ms, last_ms)| (at(*first_ms), at(*last_ms)));
+            history.pace.restore_launches(group, spans.collect());
         }
         for (pod, age_ms) in &self.drained {
             let known = history.drained_at.entry(pod.clone());
@@ -291,18 +305,31 @@ fn entries(history: &History, at: Timestamp) -> Vec<(u64, Entry)> {
         let entry = Entry::GaveUp(group.clone(), failed.count, failed.refused);
         (at.millis_since(failed.at), entry)
     }));
-    entries.extend(history.pace.groups().filter_map(|(group, events)| {
+    entries.extend(paced(&history.pace, at));
+    entries.sort_by(|(age, entry), (other_age, other)| {
+        (entry.rank(), age, entry).cmp(&(other.rank(), other_age, other))
+    });
+    entries
+}
+
+/// Returns what is to survive of how fast groups were changed.
+fn paced(pace: &Pace, at: Timestamp) -> Vec<(u64, Entry)> {
+    let removed = pace.groups().filter_map(|(group, events)| {
         let lately = events
             .iter()
             .filter(|event| event.removed > 0 && at.millis_since(event.at) < REMOVED_LATELY_MS);
         let last = lately.clone().map(|event| event.at).max()?;
         let count = lately.fold(0_u32, |sum, event| sum.saturating_add(event.removed));
         Some((at.millis_since(last), Entry::Removed(group.clone(), count)))
-    }));
-    entries.sort_by(|(age, entry), (other_age, other)| {
-        (entry.rank(), age, entry).cmp(&(other.rank(), other_age, other))
     });
-    entries
+    let launched = pace.launches().into_iter().filter_map(|(group, spans)| {
+        let ages = spans.iter();
+        let ages = ages.map(|(first, last)| (at.millis_since(*first), at.millis_since(*last)));
+        let ages: Vec<(u64, u64)> = ages.collect();
+        let (_, last_ms) = *ages.last()?;
+        Some((last_ms, Entry::Launched(group.clone(), ages)))
+    });
+    removed.chain(launched).collect()
 }
 
 #[expect(
@@ -314,185 +341,4 @@ fn is_zero(count: &usize) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::collection::btree_map;
-    use proptest::prelude::*;
-
-    use super::{HeadPod, INTENT_BYTES_MAX, Intent};
-    use crate::model::{
-        Asked, FailedStarts, History, Input, PodName, ScaleEvent, Timestamp, WorkerGroupName,
-    };
-
-    const NOW: Timestamp = Timestamp::from_ms(1_700_000_000_000);
-
-    fn head() -> HeadPod {
-        HeadPod {
-            created_at: NOW.minus_ms(5_000),
-            uid: "11111111-2222-3333-4444-555555555555".to_owned(),
-        }
-    }
-
-    fn restored(intent: &Intent, now: Timestamp) -> History {
-        let mut history = History::default();
-        history.absorb(&Input::Restored(intent), now);
-        history
-    }
-
-    /// Names as Kubernetes allows them, and worse.
-    fn name() -> impl Strategy<Value = String> {
-        prop_oneof!["[a-z]([a-z0-9-]{0,61}[a-z0-9])?", "\\PC{0,20}"]
-    }
-
-    fn histories(size: usize) -> impl Strategy<Value = History> {
-        let time = || (0_u64..100_000_000).prop_map(|age| NOW.minus_ms(age));
-        let groups = || {
-            let group = name().prop_map(|name| WorkerGroupName::from(name.as_str()));
-            btree_map(group, time(), 0..size)
-        };
-        let pods = btree_map(
-            name().prop_map(|name| PodName::from(name.as_str())),
-            time(),
-            0..size,
-        );
-        let leaving = btree_map(
-            name().prop_map(|name| PodName::from(name.as_str())),
-            (0_u64..600_000).prop_map(|left| NOW.plus_ms(left)),
-            0..size,
-        );
-        let asked = groups().prop_flat_map(|groups| {
-            let count = groups.len();
-            let counts = proptest::collection::vec(any::<(u32, u32)>(), count);
-            counts.prop_map(move |counts| {
-                let asked = groups.clone().into_iter().zip(counts);
-                asked
-                    .map(|((group, at), (replicas, ours))| (group, Asked { replicas, ours, at }))
-                    .collect()
-            })
-        });
-        let counts = (1..9_u32, any::<bool>(), 0..300_000_u64);
-        let counts = proptest::collection::vec(counts, size);
-        let pods = (pods, leaving);
-        (asked, pods, groups(), groups(), groups(), counts).prop_map(
-            |(
-                asked,
-                (drained_at, finish_by),
-                scaled_up_at,
-                scaled_down_at,
-                start_failed_at,
-                counts,
-            )| {
-                let mut history = History {
-                    asked,
-                    drained_at,
-                    finish_by,
-                    scaled_up_at,
-                    scaled_down_at,
-                    start_failed_at,
-                    ..History::default()
-                };
-                let groups: Vec<_> = history.scaled_up_at.keys().cloned().collect();
-                for (group, (count, refused, age)) in groups.into_iter().zip(counts) {
-                    let at = NOW.minus_ms(age);
-                    history.surges.insert(group.clone(), (count + 1, count));
-                    let failed = FailedStarts::given_up(count, refused, at);
-                    history.starts.failed.insert(group.clone(), failed);
-                    let event = ScaleEvent {
-                        removed: count,
-                        named: count,
-                        ..ScaleEvent::default()
-                    };
-                    history.pace.record(&group, event, at);
-                }
-                history
-            },
-        )
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn what_fits_comes_back_as_it_was(history in histories(6)) {
-            let head = head();
-            let intent = Intent::of(&history, Some(&head), NOW);
-            let text = intent.to_text();
-            let read = Intent::parse(&text).unwrap();
-            prop_assert_eq!(&read, &intent);
-            if intent.cut == 0 {
-                prop_assert_eq!(restored(&read, NOW.plus_ms(7)), history);
-            }
-        }
-
-        #[test]
-        fn it_never_takes_more_than_its_room(history in histories(60)) {
-            let head = head();
-            let intent = Intent::of(&history, Some(&head), NOW);
-            prop_assert!(intent.to_text().len() <= INTENT_BYTES_MAX);
-            let back = restored(&intent, NOW);
-            let count = |history: &History| {
-                history.asked.len() + history.drained_at.len() + history.finish_by.len() + history.scaled_up_at.len()
-                    + history.scaled_down_at.len() + history.start_failed_at.len()
-                    + history.surges.len() + history.starts.failed.len() + history.pace.groups().count()
-            };
-            prop_assert_eq!(count(&back) + intent.cut, count(&history));
-            // Nothing of more worth is left out for something of less.
-            if back.drained_at.len() < history.drained_at.len() {
-                prop_assert!(back.asked.is_empty() && back.scaled_up_at.is_empty());
-            }
-            let oldest_kept = back.drained_at.values().min();
-            let left_out = history.drained_at.iter().filter(|(pod, _)| !back.drained_at.contains_key(*pod));
-            for (_, at) in left_out {
-                prop_assert!(oldest_kept.is_none_or(|oldest| at <= oldest));
-            }
-        }
-
-        #[test]
-        fn any_text_is_read_or_named(text in "\\PC{0,200}") {
-            if let Err(problem) = Intent::parse(&text) {
-                prop_assert!(problem.contains("accepted"));
-            }
-        }
-    }
-
-    #[test]
-    fn it_is_short_and_names_its_version() {
-        let mut history = History::default();
-        let group = WorkerGroupName::from("g");
-        let (from, to) = (10, 15);
-        let scaled = Input::Scaled {
-            group: &group,
-            from,
-            to,
-        };
-        history.absorb(&scaled, NOW.minus_ms(1_200));
-        let text = Intent::of(&history, Some(&head()), NOW).to_text();
-        assert_eq!(
-            text,
-            r#"{"v":1,"at":1700000000000,"head":{"created":1699999995000,"uid":"11111111-2222-3333-4444-555555555555"},"asked":{"g":[15,5,1200]},"up":{"g":1200}}"#
-        );
-        let later = text.replace("\"v\":1", "\"v\":2");
-        assert_eq!(Intent::parse(&later).unwrap_err(), "version 2; accepted: 1");
-    }
-
-    #[test]
-    fn a_writer_whose_clock_was_ahead_does_not_reach_into_the_future() {
-        let mut history = History::default();
-        let group = WorkerGroupName::from("g");
-        let ahead = NOW.plus_ms(3_600_000);
-        history.scaled_up_at.insert(group.clone(), ahead);
-        let intent = Intent::of(&history, None, ahead);
-        assert_eq!(restored(&intent, NOW).scaled_up_at[&group], NOW);
-    }
-
-    #[test]
-    fn what_is_known_already_is_not_made_older() {
-        let group = WorkerGroupName::from("g");
-        let mut old = History::default();
-        old.scaled_up_at.insert(group.clone(), NOW.minus_ms(9_000));
-        let intent = Intent::of(&old, None, NOW);
-        let mut history = History::default();
-        history.scaled_up_at.insert(group.clone(), NOW);
-        history.absorb(&Input::Restored(&intent), NOW);
-        assert_eq!(history.scaled_up_at[&group], NOW);
-    }
-}
+mod tests;

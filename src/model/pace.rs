@@ -19,6 +19,16 @@ const SAME_MS: u64 = 1_000;
 /// Most entries of a group; the two oldest become one, so that they count for longer rather than not at all.
 const EVENTS_MAX: usize = 256;
 
+/// A pod that comes so soon after a patch of ours came because of it, however slow the operator is.
+/// Units: milliseconds.
+const OPERATOR_MS: u64 = 120_000;
+
+/// Most spans of a group that outlive a sidecar; they take room, and what was asked for before has come long since.
+const SPANS_MAX: usize = 4;
+
+/// From when to when a group was asked for more, by an earlier sidecar or by us.
+pub(super) type Span = (Timestamp, Timestamp);
+
 /// Holds what was asked for in one group at about one time.
 ///
 /// Units: replicas.
@@ -54,6 +64,10 @@ pub struct Recommendation {
 #[serde(default)]
 pub struct Pace {
     events: BTreeMap<WorkerGroupName, Vec<ScaleEvent>>,
+    /// When an earlier sidecar asked for more. It is not known for how many, and whether they were named since: no
+    /// limit counts them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    launched_before: BTreeMap<WorkerGroupName, Vec<Span>>,
     replicas_seen: BTreeMap<WorkerGroupName, u32>,
     pub(super) recommended: BTreeMap<WorkerGroupName, Vec<Recommendation>>,
 }
@@ -69,6 +83,10 @@ impl Pace {
         self.events.retain(|group, events| {
             events.retain(|event| event.at >= oldest);
             !events.is_empty() && seen.contains_key(group)
+        });
+        self.launched_before.retain(|group, spans| {
+            spans.retain(|(_, last_at)| *last_at >= oldest);
+            !spans.is_empty() && seen.contains_key(group)
         });
         self.recommended.retain(|group, _| seen.contains_key(group));
     }
@@ -113,6 +131,38 @@ impl Pace {
         }
     }
 
+    /// Takes in when an earlier sidecar asked for more.
+    pub(super) fn restore_launches(&mut self, group: &WorkerGroupName, spans: Vec<Span>) {
+        let known = self.launched_before.entry(group.clone()).or_default();
+        known.extend(spans);
+        join(known);
+    }
+
+    /// Returns whether a pod of a group came up soon after we, or a sidecar before us, had asked for more.
+    #[must_use]
+    pub fn is_launched(&self, group: &WorkerGroupName, created_at: Timestamp) -> bool {
+        let before = self.launched_before.get(group).into_iter().flatten();
+        let mut spans = before.copied().chain(spans(self.events(group)));
+        spans.any(|(first_at, last_at)| {
+            // Kubernetes writes whole seconds.
+            created_at.plus_ms(1_000) >= first_at && created_at.millis_since(last_at) <= OPERATOR_MS
+        })
+    }
+
+    /// Returns when each group was asked for more, the oldest first.
+    pub(super) fn launches(&self) -> BTreeMap<&WorkerGroupName, Vec<Span>> {
+        let mut launches: BTreeMap<&WorkerGroupName, Vec<Span>> = BTreeMap::new();
+        for (group, before) in &self.launched_before {
+            launches.entry(group).or_default().extend(before);
+        }
+        for (group, events) in &self.events {
+            launches.entry(group).or_default().extend(spans(events));
+        }
+        launches.retain(|_, spans| !spans.is_empty());
+        launches.values_mut().for_each(join);
+        launches
+    }
+
     /// Returns what was asked for in a group, the oldest first.
     #[must_use]
     pub fn events(&self, group: &WorkerGroupName) -> &[ScaleEvent] {
@@ -139,10 +189,28 @@ impl Pace {
     }
 }
 
+fn spans(events: &[ScaleEvent]) -> impl Iterator<Item = Span> {
+    let launched = events.iter().filter(|event| event.launched > 0);
+    launched.map(|event| (event.first_at, event.at))
+}
+
+/// Makes one of those between which a pod may come at any time, and leaves the newest ones.
+fn join(spans: &mut Vec<Span>) {
+    spans.sort_unstable();
+    spans.dedup_by(|next, span| {
+        let is_close = next.0.millis_since(span.1) <= OPERATOR_MS;
+        if is_close {
+            span.1 = span.1.max(next.1);
+        }
+        is_close
+    });
+    spans.drain(..spans.len().saturating_sub(SPANS_MAX));
+}
+
 #[cfg(test)]
 mod tests {
     use super::{EVENTS_MAX, Pace, ScaleEvent};
-    use crate::model::Timestamp;
+    use crate::model::{Timestamp, WorkerGroupName};
 
     fn event(launched: u32, removed: u32) -> ScaleEvent {
         ScaleEvent {
@@ -178,5 +246,55 @@ mod tests {
         pace.record(&group, event(0, 1), Timestamp::from_ms(1));
         pace.record(&group, event(0, 0), Timestamp::from_ms(2));
         assert_eq!(pace.events(&group).len(), 2);
+    }
+
+    #[test]
+    fn what_was_asked_for_more_makes_a_pod_ours_after_a_restart_as_before() {
+        let group = WorkerGroupName::from("g");
+        let mut pace = Pace::default();
+        let at = |seconds: i64| Timestamp::from_ms(seconds * 1_000);
+        // The second before the pods of the first had to be there; what is named, and what comes free, is no launch.
+        for (seconds, change) in [(0, event(1, 0)), (120, event(2, 0)), (900, event(3, 0))] {
+            pace.record(&group, change, at(seconds));
+        }
+        pace.record(&group, event(0, 1), at(2_000));
+        let spans = pace.launches().remove(&group).unwrap();
+        assert_eq!(spans, [(at(0), at(120)), (at(900), at(900))]);
+        let mut next = Pace::default();
+        next.restore_launches(&group, spans);
+        for (seconds, is_ours) in [
+            (-2, false),
+            (-1, true),
+            (60, true),
+            (240, true),
+            (241, false),
+            (898, false),
+            (899, true),
+            (1_020, true),
+            (1_021, false),
+            (2_001, false),
+        ] {
+            assert_eq!(pace.is_launched(&group, at(seconds)), is_ours, "{seconds}");
+            assert_eq!(next.is_launched(&group, at(seconds)), is_ours, "{seconds}");
+        }
+        assert!(next.events(&group).is_empty(), "no limit counts them");
+        assert!(!next.is_launched(&"other".into(), at(0)));
+    }
+
+    #[test]
+    fn only_the_newest_launches_outlive_a_sidecar() {
+        let group = WorkerGroupName::from("g");
+        let mut pace = Pace::default();
+        let at = |minutes: i64| Timestamp::from_ms(minutes * 60_000);
+        let each = |minutes: i64| (at(minutes), at(minutes));
+        pace.restore_launches(&group, (0..3).map(|it| each(it * 10)).collect());
+        pace.record(&group, event(1, 0), at(40));
+        pace.record(&group, event(1, 0), at(50));
+        let spans = pace.launches().remove(&group).unwrap();
+        assert_eq!(spans, [10, 20, 40, 50].map(each));
+        // Whoever wrote them again knows of them, too.
+        pace.restore_launches(&group, spans);
+        let spans = pace.launches().remove(&group).unwrap();
+        assert_eq!(spans, [10, 20, 40, 50].map(each));
     }
 }

@@ -37,10 +37,6 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
     schema: schema_of::<PendingIdle>,
 };
 
-/// A pod that comes so soon after a patch of ours came because of it, however slow the operator is.
-/// Units: milliseconds.
-const OPERATOR_MS: u64 = 120_000;
-
 #[derive(Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct PendingIdle {
@@ -176,16 +172,10 @@ pub(super) fn asked_by_us(ctx: PolicyContext<'_>, group: &WorkerGroup) -> u32 {
 
 /// Returns whether the pods of a replica came up soon after we had asked for more.
 fn is_ours(ctx: PolicyContext<'_>, group: &WorkerGroup, replica: &ReplicaState) -> bool {
-    let events = ctx.history.pace.events(&group.name);
-    let asked = || events.iter().filter(|event| event.launched > 0);
+    let pace = &ctx.history.pace;
     replica.nodes(ctx.snapshot).all(|node| {
-        node.created_at.is_some_and(|created_at| {
-            // Kubernetes writes whole seconds.
-            asked().any(|event| {
-                created_at.plus_ms(1_000) >= event.first_at
-                    && created_at.millis_since(event.at) <= OPERATOR_MS
-            })
-        })
+        let created_at = node.created_at;
+        created_at.is_some_and(|created_at| pace.is_launched(&group.name, created_at))
     })
 }
 

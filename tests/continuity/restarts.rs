@@ -193,3 +193,38 @@ async fn whoever_was_told_to_finish_keeps_its_time_though_the_sidecar_is_killed(
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_nobody_needs_any_more_are_given_up_before_they_run_though_the_sidecar_was_killed()
+ {
+    play(async {
+        // None of them runs before this test is over.
+        let mut world = World::start(manifest(), Duration::from_secs(300)).await;
+        let start = world.autoscaler_starts().await;
+        let first = world.sidecar(&start);
+        let work = world.tasks("CPU=1", 10);
+        let asked = async || world.workers().await.len() == 10;
+        world.until("ten pods", asked).await;
+        world.pass_ms(5_000).await;
+        first.kill();
+        world.ray.cancel(work);
+        let second = world.sidecar(&start);
+        world.pass_ms(25_000).await;
+        assert_eq!(
+            (world.replicas().await, world.workers().await.len()),
+            (10, 10)
+        );
+        let gone = async || world.workers().await.is_empty();
+        let passed_ms = world.until("no pods", gone).await;
+        assert!(passed_ms < 15_000, "{passed_ms}");
+        assert_eq!(world.replicas().await, 0);
+        // A third one knows no more of them than this one: they are gone.
+        second.kill();
+        let _third = world.sidecar(&start);
+        world.pass_ms(60_000).await;
+        assert_eq!((world.replicas().await, world.asked_max()), (0, 10));
+        let nodes = world.ray.view().nodes;
+        assert!(nodes.iter().all(|node| node.is_head), "{nodes:?}");
+    })
+    .await;
+}
