@@ -80,12 +80,11 @@ impl PodWatch {
         self.is_in_step
     }
 
-    /// Returns the `metadata.uid` of a pod of this name that was there and is gone; `None` while the
-    /// watch is out of step, when nobody knows.
+    /// Returns the `metadata.uid` of a pod of this name that was there and went a short while ago; `None` while
+    /// the watch is out of step, when nobody knows.
     #[must_use]
     pub fn departed(&self, name: &str) -> Option<&str> {
-        let uid = self.departed.uids.get(name);
-        uid.filter(|_| self.is_in_step).map(|(uid, _)| uid.as_str())
+        self.departed.uid(name).filter(|_| self.is_in_step)
     }
 
     /// Returns the workers that ended by themselves lately; the operator deletes them within a moment.
@@ -202,7 +201,8 @@ impl PodWatch {
     }
 }
 
-/// The GCS notices by itself within a minute; longer than that nobody asks. Units: milliseconds.
+/// The GCS notices by itself within a minute; longer than that nobody asks, since a pod that only lost its label
+/// lives on for good. Units: milliseconds.
 const DEPARTED_KEPT_MS: u64 = 300_000;
 
 /// Remembers pods that are gone, until the GCS has surely noticed too.
@@ -219,6 +219,12 @@ impl Departed {
             now,
             cleared_at: Timestamp::default(),
         }
+    }
+
+    fn uid(&self, name: &str) -> Option<&str> {
+        let (uid, at) = self.uids.get(name)?;
+        let is_late = (self.now)().millis_since(*at) >= DEPARTED_KEPT_MS;
+        (!is_late).then_some(uid.as_str())
     }
 
     fn extend<'a>(&mut self, pods: impl Iterator<Item = &'a PodFacts>) {

@@ -107,21 +107,27 @@ async fn switched_off_nobody_is_told() {
     .await;
 }
 
+/// Has one pod work, and takes the label off that says whose it is; returns its name.
+async fn loses_its_label(world: &World) -> String {
+    world.tasks("CPU=1", 1);
+    world.until_workers(1).await;
+    world.pass_ms(1_000).await;
+    let name = world.workers().await.remove(0);
+    let patch = serde_json::json!({"metadata": {"labels": {"ray.io/cluster": "other"}}});
+    let parameters = kube::api::PatchParams::default();
+    world
+        .pods()
+        .patch(&name, &parameters, &kube::api::Patch::Merge(patch))
+        .await
+        .unwrap();
+    name
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_lost_its_label_is_not_gone() {
     play(async {
         let (world, sidecar) = world("1").await;
-        world.tasks("CPU=1", 1);
-        world.until_workers(1).await;
-        world.pass_ms(1_000).await;
-        let name = world.workers().await.remove(0);
-        let patch = serde_json::json!({"metadata": {"labels": {"ray.io/cluster": "other"}}});
-        let parameters = kube::api::PatchParams::default();
-        world
-            .pods()
-            .patch(&name, &parameters, &kube::api::Patch::Merge(patch))
-            .await
-            .unwrap();
+        let name = loses_its_label(&world).await;
         world.pass_ms(3_000).await;
         let node = world
             .ray
@@ -132,6 +138,25 @@ async fn a_pod_that_lost_its_label_is_not_gone() {
         assert_eq!(node.unwrap().condition, NodeCondition::Busy);
         assert!(!told(&world, &sidecar, "gone", "still_there").is_empty());
         assert!(told(&world, &sidecar, "gone", "told").is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_lost_its_label_is_asked_about_for_a_while_and_then_holds_nothing_up() {
+    play(async {
+        let (world, sidecar) = world("1").await;
+        loses_its_label(&world).await;
+        // What the operator makes in its place waits for its work, which may be lost for all we know.
+        world.pass_ms(290_000).await;
+        assert_eq!(world.replicas().await, 1);
+        assert_eq!(world.workers().await.len(), 2);
+        world.pass_ms(60_000).await;
+        assert_eq!(world.replicas().await, 0);
+        let asked = told(&world, &sidecar, "gone", "still_there");
+        world.pass_ms(600_000).await;
+        assert_eq!(told(&world, &sidecar, "gone", "still_there"), asked);
+        assert_eq!(world.ray.view().works[0].running, 1);
     })
     .await;
 }

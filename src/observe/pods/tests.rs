@@ -378,3 +378,25 @@ async fn a_pod_whose_end_was_never_told_is_found_gone_on_doubt() {
     assert!(!watch.doubt(), "once a minute");
     assert_eq!(lists(&api), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_went_is_told_of_for_five_minutes_though_no_other_one_goes() {
+    let of_version = |version: &str| {
+        let mut pod = pod("a", version, "Running");
+        pod["metadata"]["uid"] = json!("u1");
+        pod
+    };
+    let (answer, events) = stream();
+    let api = FakeApi::new([page("5", "", &[of_version("3")]), answer]);
+    let mut watch = watch(&api);
+    changed(&mut watch).await;
+    assert_eq!(watch.departed("a"), None);
+    feed(&events, "DELETED", &of_version("6"));
+    changed(&mut watch).await;
+    assert_eq!(watch.departed("a"), Some("u1"));
+    tokio::time::advance(Duration::from_secs(299)).await;
+    assert_eq!(watch.departed("a"), Some("u1"));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(watch.is_in_step());
+    assert_eq!(watch.departed("a"), None);
+}
