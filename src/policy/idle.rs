@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    KeptIdle, Node, NodeKind, NodeStatus, Protection, RemovalCause, Timestamp, WorkerGroup,
-    WorkerGroupName,
+    KeptIdle, Node, NodeKind, NodeStatus, Protection, RemovalCause, ReplicaName, Timestamp,
+    WorkerGroup, WorkerGroupName,
 };
 use crate::placement::{ReplicaHealth, ReplicaState, used_share};
 
@@ -64,18 +64,21 @@ impl Policy for Idle {
             .into_iter()
             .map(|(at, class)| (at, need_code(class)))
             .collect();
-        let awaiting = if plan.pool().corrections().draining {
-            groups_with_lost_work(ctx)
+        let leaving = if plan.pool().corrections().draining {
+            leaving_with_work(ctx)
         } else {
-            BTreeSet::new()
+            BTreeMap::new()
         };
         for group in &ctx.snapshot.groups {
-            let is_awaited = awaiting.contains(&group.name);
             let Some(draft) = plan.group(&group.name) else {
                 continue;
             };
-            for replica in candidates(ctx, plan, draft) {
-                self.judge(ctx, plan, (group, &needs, is_awaited), &replica);
+            let candidates = candidates(ctx, plan, draft);
+            let count = leaving.get(&group.name).map_or(0, BTreeSet::len);
+            let awaiting = self.awaiting(ctx, (group, &needs), &candidates, count);
+            for replica in &candidates {
+                let is_awaited = awaiting.contains(&replica.name);
+                self.judge(ctx, plan, (group, &needs, is_awaited), replica);
             }
         }
         report_unknown_groups(ctx, plan);
@@ -136,6 +139,34 @@ impl Idle {
         }
     }
 
+    /// Returns the replicas that stay for the work of so many that are lost or going: the youngest of those that
+    /// would go, since what comes in place of a node is younger than what was there.
+    ///
+    /// One takes what one had. Where a pod that goes has an hour to finish, the others of its group do not wait for it.
+    fn awaiting(
+        &self,
+        ctx: PolicyContext<'_>,
+        facts: (&WorkerGroup, &BTreeMap<usize, String>),
+        candidates: &[ReplicaState],
+        count: usize,
+    ) -> BTreeSet<ReplicaName> {
+        if count == 0 {
+            return BTreeSet::new();
+        }
+        let would_go = candidates.iter();
+        let would_go = would_go.filter(|replica| self.stay(ctx, facts, replica).is_none());
+        let mut by_age: Vec<(Option<Timestamp>, &ReplicaName)> = would_go
+            .map(|replica| {
+                let hosts = replica.nodes(ctx.snapshot);
+                let created_at = hosts.filter_map(|node| node.created_at).max();
+                (created_at, &replica.name)
+            })
+            .collect();
+        by_age.sort_unstable();
+        let youngest = by_age.into_iter().rev().take(count);
+        youngest.map(|(_, name)| name.clone()).collect()
+    }
+
     fn stay(
         &self,
         ctx: PolicyContext<'_>,
@@ -191,11 +222,11 @@ impl Idle {
     }
 }
 
-/// Returns the groups with work on a node that is lost or being deleted.
+/// Returns the replicas with work that are lost or being deleted, by group.
 ///
 /// It moves once Ray knows of the loss, at the latest when it notices by itself; until then the
 /// replacement that is to take it looks idle.
-fn groups_with_lost_work(ctx: PolicyContext<'_>) -> BTreeSet<&WorkerGroupName> {
+fn leaving_with_work(ctx: PolicyContext<'_>) -> BTreeMap<&WorkerGroupName, BTreeSet<&ReplicaName>> {
     let departures = &ctx.snapshot.departures;
     let is_leaving = |node: &&Node| match node.status {
         NodeStatus::Terminating => node.node_id.is_some(),
@@ -205,10 +236,12 @@ fn groups_with_lost_work(ctx: PolicyContext<'_>) -> BTreeSet<&WorkerGroupName> {
         _ => false,
     };
     let leaving = ctx.snapshot.nodes.iter().filter(is_leaving);
-    leaving
-        .filter(|node| node.available != node.total)
-        .map(|node| &node.group)
-        .collect()
+    let mut replicas: BTreeMap<&WorkerGroupName, BTreeSet<&ReplicaName>> = BTreeMap::new();
+    for node in leaving.filter(|node| node.available != node.total) {
+        let of_group = replicas.entry(&node.group).or_default();
+        of_group.insert(&node.replica);
+    }
+    replicas
 }
 
 /// Returns the replicas with an idle host, longest idle first.
