@@ -321,6 +321,8 @@ async fn every_pod_is_explained() {
     let mut cluster = busy();
     let refused = &mut cluster.history.drain_refused_at;
     refused.insert("demo-small-c".into(), NOW.minus_ms(1_000));
+    refused.insert("demo-small-d".into(), NOW.minus_ms(2_000));
+    cluster.history.found_running.insert("demo-small-d".into());
     let port = Port::serving(&cluster).await;
     let mut all = String::new();
     for pod in [

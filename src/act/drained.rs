@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{PodName, ReplicaRemoval, Timestamp};
+use crate::model::{Input, PodName, ReplicaRemoval, Timestamp};
 
 /// What is said of a raylet for whose answer no time was left.
 pub(super) const TOO_LATE: &str = "nobody waits for its answer any longer in this pass";
@@ -16,6 +16,19 @@ pub struct Refusal {
     pub code: &'static str,
     /// What Ray said.
     pub message: String,
+}
+
+impl Refusal {
+    /// Returns what is to be remembered of it: where nobody was asked, nobody has refused.
+    ///
+    /// A host that has registered unseen may have work, and is to be left alone for a while as if it had said so.
+    pub(crate) fn input(&self) -> Option<Input<'_>> {
+        match self.code {
+            "stale" | "not_running" => None,
+            "has_registered" | "not_stopped" => Some(Input::FoundRunning(&self.pod)),
+            _ => Some(Input::DrainRefused(&self.pod)),
+        }
+    }
 }
 
 /// Holds what became of the removals of a decision.

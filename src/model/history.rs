@@ -39,6 +39,8 @@ pub enum Input<'a> {
     DrainAccepted(&'a PodName),
     /// A raylet refused, or did not answer.
     DrainRefused(&'a PodName),
+    /// A raylet was found to run that nobody knew of when its pod was to go: it may have work.
+    FoundRunning(&'a PodName),
     /// The RayCluster was patched: the group now has that many replicas.
     Scaled {
         /// The group.
@@ -105,6 +107,9 @@ pub struct History {
     pub drained_at: BTreeMap<PodName, Timestamp>,
     /// When the raylet in a pod last refused its drain.
     pub drain_refused_at: BTreeMap<PodName, Timestamp>,
+    /// Those of them whose raylet was only found to run: it was not asked.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub found_running: BTreeSet<PodName>,
     /// Since when a pod has had no raylet although one had registered.
     pub stopped_since: BTreeMap<PodName, Timestamp>,
     /// Since when a name without a pod has stood in `workersToDelete`.
@@ -192,9 +197,15 @@ impl History {
             Input::DrainAccepted(pod) => {
                 self.drained_at.insert((*pod).clone(), at);
                 self.drain_refused_at.remove(*pod);
+                self.found_running.remove(*pod);
             }
             Input::DrainRefused(pod) => {
                 self.drain_refused_at.insert((*pod).clone(), at);
+                self.found_running.remove(*pod);
+            }
+            Input::FoundRunning(pod) => {
+                self.drain_refused_at.insert((*pod).clone(), at);
+                self.found_running.insert((*pod).clone());
             }
             Input::Scaled { group, from, to } => self.scaled(group, (*from, *to), at),
             Input::Surged {
@@ -305,6 +316,7 @@ impl History {
         ] {
             memory.retain(|pod, _| pods.contains_key(pod));
         }
+        self.found_running.retain(|pod| pods.contains_key(pod));
         self.observe_outage(snapshot, at);
         self.observe_names(snapshot);
         // A raylet that accepted its drain is gone or draining within a second or two; one that still

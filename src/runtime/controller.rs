@@ -440,11 +440,8 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         for (pod, by) in &applied.leaving {
             self.history.absorb(&Input::ToldToGo { pod, by: *by }, now);
         }
-        // Where nobody was asked, nobody has refused. A host that has registered unseen may have work, and is to be
-        // left alone for a while as if it had said so.
-        let asked = |refusal: &&Refusal| !matches!(refusal.code, "stale" | "not_running");
-        for refusal in applied.refused.iter().filter(asked) {
-            self.history.absorb(&Input::DrainRefused(&refusal.pod), now);
+        for input in applied.refused.iter().filter_map(Refusal::input) {
+            self.history.absorb(&input, now);
         }
         if let Some(patch) = &applied.unsure {
             self.unsure.add(patch, decision, now);

@@ -188,7 +188,12 @@ fn facts(pass: &LastPass, node: &Node) -> Vec<String> {
     let mut facts = Vec::new();
     let ago = |at| age(pass.at.millis_since(at));
     if let Some(at) = pass.memory.drain_refused_at.get(&node.name) {
-        facts.push(format!("its raylet refused to drain {} ago", ago(*at)));
+        let what = if pass.memory.found_running.contains(&node.name) {
+            "its raylet was found to run although nobody had seen it, and may have work:"
+        } else {
+            "its raylet refused to drain"
+        };
+        facts.push(format!("{what} {} ago", ago(*at)));
     }
     if let Some(at) = pass.memory.drained_at.get(&node.name) {
         facts.push(format!("its raylet accepted its drain {} ago", ago(*at)));

@@ -2,8 +2,8 @@
 
 use super::{History, Input, Learnt};
 use crate::model::{
-    ClusterSnapshot, Labels, Node, NodeKind, NodeStatus, NodeTemplate, Quantity, ReplicaBounds,
-    ResourceMap, ResourceName, Timestamp, WorkerGroup,
+    ClusterSnapshot, Labels, Node, NodeKind, NodeStatus, NodeTemplate, PodName, Quantity,
+    ReplicaBounds, ResourceMap, ResourceName, Timestamp, WorkerGroup,
 };
 
 fn node() -> Node {
@@ -160,4 +160,31 @@ fn a_raylet_that_runs_long_after_its_drain_is_another_one() {
     assert!(history.drained_at.contains_key(&"w1".into()));
     history.absorb(&Input::Observed(&snapshot), at(10_001));
     assert!(history.drained_at.is_empty());
+}
+
+#[test]
+fn a_raylet_that_was_only_found_to_run_has_not_refused() {
+    let mut running = node();
+    running.status = NodeStatus::Running;
+    let there = ClusterSnapshot {
+        nodes: vec![running],
+        ..ClusterSnapshot::default()
+    };
+    let (mut history, at) = (History::default(), Timestamp::from_ms);
+    let pod = PodName::from("w1");
+    history.absorb(&Input::FoundRunning(&pod), at(0));
+    history.absorb(&Input::Observed(&there), at(1));
+    assert_eq!(history.drain_refused_at.get(&pod), Some(&at(0)));
+    assert!(history.found_running.contains(&pod));
+    history.absorb(&Input::DrainRefused(&pod), at(2));
+    assert_eq!(history.drain_refused_at.get(&pod), Some(&at(2)));
+    assert!(history.found_running.is_empty());
+    for gone in [
+        Input::DrainAccepted(&pod),
+        Input::Observed(&ClusterSnapshot::default()),
+    ] {
+        history.absorb(&Input::FoundRunning(&pod), at(3));
+        history.absorb(&gone, at(4));
+        assert!(history.drain_refused_at.is_empty() && history.found_running.is_empty());
+    }
 }
