@@ -6,8 +6,9 @@ mod support;
 
 use rayscaler::engine::Engine;
 use rayscaler::model::{History, Input, Intent};
-use support::builders::{Cluster, group};
-use support::passes::{act, patched, pods_wait, see, wait};
+use serde_json::json;
+use support::builders::{Cluster, group, lines};
+use support::passes::{act, engine, patched, pods_wait, see, wait};
 
 /// Starts the sidecar anew: it knows what stands in the annotation, and nothing else.
 fn restart(cluster: &mut Cluster) {
@@ -96,4 +97,31 @@ fn what_a_user_asks_for_after_the_restart_and_the_minimum_stay() {
     floored.group_mut("cpu").bounds.min = 6;
     let lines = a_minute_later(floored);
     assert_eq!(lines[0], "cpu 7 -> 6: pending_idle", "{lines:?}");
+}
+
+#[test]
+fn a_limit_on_what_goes_within_an_hour_holds_beyond_the_restart() {
+    let share = json!({"nodes": 2, "percent": 1});
+    let limit = json!({"window": "1h", "each": share, "all": share});
+    let engine = engine(&[("blast_radius", limit)]);
+    let mut cluster = Cluster::default().group(group("cpu", "CPU=4"));
+    for pod in ["a", "b", "c", "d", "e"] {
+        cluster = cluster.idle("cpu", pod, 100);
+    }
+    see(&mut cluster);
+    let removed = |cluster: &mut Cluster| {
+        let decision = cluster.decide_with(&engine);
+        patched(cluster, &decision);
+        cluster.settle();
+        let lines = lines(&decision);
+        lines.iter().filter(|it| it.contains("(Idle)")).count()
+    };
+    assert_eq!(removed(&mut cluster), 2);
+    for minutes in [4, 20, 34] {
+        wait(&mut cluster, minutes * 60);
+        restart(&mut cluster);
+        assert_eq!(removed(&mut cluster), 0, "{minutes}");
+    }
+    wait(&mut cluster, 121);
+    assert_eq!(removed(&mut cluster), 2);
 }

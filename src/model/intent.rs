@@ -6,7 +6,7 @@
 //! goes with the patch that scales, so it costs no write of its own; whoever reads it may find it old, garbled or
 //! wiped, and loses only patience by it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ pub const INTENT_BYTES_MAX: usize = 4_096;
 /// Annotation of the RayCluster that holds the intent.
 pub const ANNOTATION_INTENT: &str = "rayscaler.io/intent";
 
-/// How far back removals are kept; limits on them have shorter windows by default. Units: milliseconds.
+/// How far back removals are kept as one; limits on them have shorter windows by default. Units: milliseconds.
 const REMOVED_LATELY_MS: u64 = 300_000;
 
 /// The version of the format.
@@ -77,6 +77,10 @@ pub struct Intent {
     /// nothing needs are given up before they run.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     launched: BTreeMap<WorkerGroupName, Vec<(u64, u64)>>,
+    /// The same of the rest of the hour that limits may look back, in parts, the oldest first: each is twice as long
+    /// as the one after it, and counts as if all had gone at its end.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    removed_before: BTreeMap<WorkerGroupName, Vec<(u32, u64)>>,
     /// How many entries did not fit.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cut: usize,
@@ -94,6 +98,7 @@ enum Entry {
     Failed(WorkerGroupName),
     Up(WorkerGroupName),
     Down(WorkerGroupName),
+    RemovedBefore(WorkerGroupName, Vec<(u32, u64)>),
     Launched(WorkerGroupName, Vec<(u64, u64)>),
 }
 
@@ -106,7 +111,7 @@ impl Entry {
             Self::Removed(..) => 1,
             Self::Drained(_) => 2,
             Self::Asked(..) | Self::Surge(..) => 3,
-            Self::GaveUp(..) | Self::Failed(_) => 4,
+            Self::GaveUp(..) | Self::Failed(_) | Self::RemovedBefore(..) => 4,
             Self::Up(_) | Self::Down(_) => 5,
             Self::Launched(..) => 6,
         }
@@ -154,6 +159,7 @@ impl Intent {
             gave_up: BTreeMap::new(),
             surge: BTreeMap::new(),
             removed: BTreeMap::new(),
+            removed_before: BTreeMap::new(),
             launched: BTreeMap::new(),
             cut: 0,
         };
@@ -177,6 +183,9 @@ impl Intent {
                 Entry::Failed(group) => drop(intent.failed.insert(group, age_ms)),
                 Entry::Up(group) => drop(intent.up.insert(group, age_ms)),
                 Entry::Down(group) => drop(intent.down.insert(group, age_ms)),
+                Entry::RemovedBefore(group, parts) => {
+                    intent.removed_before.insert(group, parts);
+                }
                 Entry::Launched(group, spans) => drop(intent.launched.insert(group, spans)),
             }
         }
@@ -228,21 +237,7 @@ impl Intent {
             let failed = FailedStarts::given_up(*count, *refused, at(*age_ms));
             history.starts.failed.entry(group.clone()).or_insert(failed);
         }
-        for (group, (count, age_ms)) in &self.removed {
-            if history.pace.events(group).is_empty() {
-                let event = ScaleEvent {
-                    removed: *count,
-                    named: *count,
-                    ..ScaleEvent::default()
-                };
-                history.pace.record(group, event, at(*age_ms));
-            }
-        }
-        for (group, spans) in &self.launched {
-            let spans = spans.iter();
-            let spans = spans.map(|(first_ms, last_ms)| (at(*first_ms), at(*last_ms)));
-            history.pace.restore_launches(group, spans.collect());
-        }
+        self.restore_pace(&mut history.pace, &at);
         for (pod, age_ms) in &self.drained {
             let known = history.drained_at.entry(pod.clone());
             known.or_insert(at(*age_ms));
@@ -261,6 +256,29 @@ impl Intent {
                 let known = known.entry(group.clone()).or_insert(at(*age_ms));
                 *known = (*known).max(at(*age_ms));
             }
+        }
+    }
+
+    fn restore_pace(&self, pace: &mut Pace, at: &dyn Fn(u64) -> Timestamp) {
+        let known = pace.groups().map(|(group, _)| group.clone());
+        let known: BTreeSet<WorkerGroupName> = known.collect();
+        let before = self.removed_before.iter();
+        let before = before.flat_map(|(group, parts)| parts.iter().map(move |part| (group, part)));
+        // The oldest first.
+        for (group, (count, age_ms)) in before.chain(&self.removed) {
+            if !known.contains(group) {
+                let event = ScaleEvent {
+                    removed: *count,
+                    named: *count,
+                    ..ScaleEvent::default()
+                };
+                pace.record(group, event, at(*age_ms));
+            }
+        }
+        for (group, spans) in &self.launched {
+            let spans = spans.iter();
+            let spans = spans.map(|(first_ms, last_ms)| (at(*first_ms), at(*last_ms)));
+            pace.restore_launches(group, spans.collect());
         }
     }
 }
@@ -314,14 +332,8 @@ fn entries(history: &History, at: Timestamp) -> Vec<(u64, Entry)> {
 
 /// Returns what is to survive of how fast groups were changed.
 fn paced(pace: &Pace, at: Timestamp) -> Vec<(u64, Entry)> {
-    let removed = pace.groups().filter_map(|(group, events)| {
-        let lately = events
-            .iter()
-            .filter(|event| event.removed > 0 && at.millis_since(event.at) < REMOVED_LATELY_MS);
-        let last = lately.clone().map(|event| event.at).max()?;
-        let count = lately.fold(0_u32, |sum, event| sum.saturating_add(event.removed));
-        Some((at.millis_since(last), Entry::Removed(group.clone(), count)))
-    });
+    let groups = pace.groups();
+    let removed = groups.flat_map(|(group, events)| removed(group, events, at));
     let launched = pace.launches().into_iter().filter_map(|(group, spans)| {
         let ages = spans.iter();
         let ages = ages.map(|(first, last)| (at.millis_since(*first), at.millis_since(*last)));
@@ -330,6 +342,32 @@ fn paced(pace: &Pace, at: Timestamp) -> Vec<(u64, Entry)> {
         Some((last_ms, Entry::Launched(group.clone(), ages)))
     });
     removed.chain(launched).collect()
+}
+
+/// Returns what was removed of a group.
+fn removed(
+    group: &WorkerGroupName,
+    events: &[ScaleEvent],
+    at: Timestamp,
+) -> impl Iterator<Item = (u64, Entry)> {
+    // How many, and how long ago the last ones; what went lately is the first part.
+    let mut parts: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
+    for event in events.iter().filter(|event| event.removed > 0) {
+        let age_ms = at.millis_since(event.at);
+        let doublings = (age_ms / REMOVED_LATELY_MS).checked_ilog2();
+        let part = doublings.map_or(0, |doublings| doublings.saturating_add(1));
+        let (count, last_ms) = parts.entry(part).or_insert((0, age_ms));
+        *count = count.saturating_add(event.removed);
+        *last_ms = age_ms.min(*last_ms);
+    }
+    let lately = parts.remove(&0);
+    let lately = lately.map(|(count, last_ms)| (last_ms, Entry::Removed(group.clone(), count)));
+    let before: Vec<(u32, u64)> = parts.into_values().rev().collect();
+    let before = before.last().copied().map(|(_, last_ms)| {
+        let entry = Entry::RemovedBefore(group.clone(), before);
+        (last_ms, entry)
+    });
+    lately.into_iter().chain(before)
 }
 
 #[expect(

@@ -54,7 +54,7 @@ fn histories(size: usize) -> impl Strategy<Value = History> {
                 .collect()
         })
     });
-    let counts = (1..9_u32, any::<bool>(), 0..300_000_u64);
+    let counts = (1..9_u32, any::<bool>(), 0..3_600_000_u64);
     let counts = proptest::collection::vec(counts, size);
     let pods = (pods, leaving);
     (asked, pods, groups(), groups(), groups(), counts).prop_map(
@@ -182,4 +182,44 @@ fn what_is_known_already_is_not_made_older() {
     history.scaled_up_at.insert(group.clone(), NOW);
     history.absorb(&Input::Restored(&intent), NOW);
     assert_eq!(history.scaled_up_at[&group], NOW);
+}
+
+#[test]
+fn what_was_removed_within_an_hour_is_kept_the_coarser_the_older_it_is() {
+    let group = WorkerGroupName::from("g");
+    let mut history = History::default();
+    for (minutes, removed) in [
+        (50, 1),
+        (45, 2),
+        (25, 3),
+        (12, 4),
+        (6, 5),
+        (4, 6),
+        (3, 0),
+        (1, 7),
+    ] {
+        let event = ScaleEvent {
+            removed,
+            named: removed.max(1),
+            ..ScaleEvent::default()
+        };
+        let at = NOW.minus_ms(minutes * 60_000);
+        history.absorb(&Input::Paced(&group, event), at);
+    }
+    let intent = Intent::of(&history, None, NOW);
+    let kept = [
+        r#""removed":{"g":[13,60000]}"#,
+        r#""removed_before":{"g":[[3,2700000],[3,1500000],[4,720000],[5,360000]]}"#,
+    ];
+    let text = intent.to_text();
+    assert!(kept.iter().all(|part| text.contains(part)), "{text}");
+    let back = restored(&Intent::parse(&text).unwrap(), NOW);
+    let events = back.pace.events(&group).iter();
+    let events: Vec<(u64, u32)> = events
+        .map(|event| (NOW.millis_since(event.at) / 60_000, event.removed))
+        .collect();
+    assert_eq!(events, [(45, 3), (25, 3), (12, 4), (6, 5), (1, 13)]);
+    // Who knows more already is told nothing.
+    history.absorb(&Input::Restored(&intent), NOW);
+    assert_eq!(history.pace.events(&group).len(), 8);
 }
