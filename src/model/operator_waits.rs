@@ -7,15 +7,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterSnapshot, NodeKind, NodeStatus, PodName, Timestamp, WorkerGroupName};
+use super::{
+    ClusterSnapshot, NodeKind, NodeStatus, PodName, Timestamp, WorkerGroup, WorkerGroupName,
+};
 
 /// The word for what is taken back because Kubernetes refuses to make the pods.
 pub const PODS_REFUSED: &str = "pods_refused";
 
+/// How long the operator may be kept from a group without the wait for it starting again: deletions and the pods of
+/// other groups take seconds. Units: milliseconds.
+const KEPT_AWAY_MS: u64 = 10_000;
+
 /// Says since when pods of a group have been missing, without a new one coming.
+///
+/// That more or fewer are asked for meanwhile brings none: a group of which a little more is asked all the time would
+/// never be found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
-    /// Since when; starts again with every pod that comes and with every change of `replicas`.
+    /// Since when; starts again with every pod that comes, and while the operator does not get to the group.
     pub since: Timestamp,
     /// Pods that are there, those that are going included.
     pub pods: u32,
@@ -33,6 +42,24 @@ pub struct OperatorWaits {
 }
 
 impl OperatorWaits {
+    /// Returns since when a group has been locked, and the pod that has been going for longest.
+    #[must_use]
+    pub fn lock_of<'a>(
+        &'a self,
+        snapshot: &ClusterSnapshot,
+        group: &WorkerGroup,
+    ) -> Option<(Timestamp, &'a PodName)> {
+        let going = &self.going_since;
+        if going.is_empty() {
+            return None;
+        }
+        let nodes = snapshot.nodes.iter();
+        let own = nodes
+            .filter(|node| node.group == group.name && node.status == NodeStatus::Terminating)
+            .filter_map(|node| going.get_key_value(&node.name));
+        own.map(|(pod, since)| (*since, pod)).min()
+    }
+
     /// Takes in what is there; `named` are the pods that a list was seen to name.
     pub(super) fn observe(
         &mut self,
@@ -57,8 +84,23 @@ impl OperatorWaits {
         for pod in going {
             self.going_since.entry(pod.clone()).or_insert(at);
         }
+        self.observe_missing(snapshot, &pods, at);
+    }
+
+    /// Takes in which groups have fewer pods than asked for.
+    ///
+    /// The operator passes over a group that is locked, and ends its pass where Kubernetes refuses a pod: where that
+    /// lasts nothing is said of the groups it does not get to.
+    fn observe_missing(
+        &mut self,
+        snapshot: &ClusterSnapshot,
+        pods: &BTreeMap<&WorkerGroupName, u32>,
+        at: Timestamp,
+    ) {
         self.missing
             .retain(|name, _| snapshot.group(name).is_some());
+        let is_kept = |since: Timestamp| at.millis_since(since) >= KEPT_AWAY_MS;
+        let mut is_behind = false;
         for group in &snapshot.groups {
             let pods = pods.get(&group.name).copied().unwrap_or(0);
             let replicas = group.bounds.clamp(group.replicas);
@@ -66,9 +108,12 @@ impl OperatorWaits {
                 self.missing.remove(&group.name);
                 continue;
             }
-            let is_same = |missing: &&Missing| pods <= missing.pods && replicas == missing.replicas;
-            let since = self.missing.get(&group.name).filter(is_same);
-            let since = since.map_or(at, |missing| missing.since);
+            let lock = self.lock_of(snapshot, group);
+            let is_locked = lock.is_some_and(|(since, _)| is_kept(since));
+            let known = self.missing.get(&group.name);
+            let known = known.filter(|known| pods <= known.pods && !is_locked && !is_behind);
+            let since = known.map_or(at, |known| known.since);
+            is_behind |= snapshot.replica_failure.is_some() && is_kept(since);
             let missing = Missing {
                 since,
                 pods,

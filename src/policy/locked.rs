@@ -7,7 +7,7 @@
 //! beside what is launched in its place; what others have asked for, and the minimum, stays asked for. The group
 //! takes part again as soon as the pod is gone.
 
-use crate::model::{NodeStatus, PodName, Timestamp, WorkerGroup};
+use crate::model::{PodName, Timestamp, WorkerGroup};
 
 use super::pending_idle::asked_by_us;
 use super::{Plan, PolicyContext};
@@ -24,15 +24,7 @@ pub(crate) fn lock_of<'a>(
     ctx: PolicyContext<'a>,
     group: &WorkerGroup,
 ) -> Option<(Timestamp, &'a PodName)> {
-    let going = &ctx.history.operator.going_since;
-    if going.is_empty() {
-        return None;
-    }
-    let nodes = ctx.snapshot.nodes.iter();
-    let own = nodes
-        .filter(|node| node.group == group.name && node.status == NodeStatus::Terminating)
-        .filter_map(|node| Some((*going.get(&node.name)?, &node.name)));
-    own.min()
+    ctx.history.operator.lock_of(ctx.snapshot, group)
 }
 
 /// Lets demand go around groups that have been locked for long.

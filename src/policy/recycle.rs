@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    FailedStarts, Hold, Missing, Node, NodeStatus, PODS_END, PODS_REFUSED, RECYCLED, RemovalCause,
+    FailedStarts, Hold, Node, NodeStatus, PODS_END, PODS_REFUSED, RECYCLED, RemovalCause,
     ReplicaName, Timestamp, WorkerGroup, WorkerGroupName,
 };
 use crate::placement::{ReplicaHealth, ReplicaState};
@@ -116,7 +116,7 @@ impl Policy for Recycle {
     fn apply(&self, ctx: PolicyContext<'_>, plan: &mut Plan) {
         go_around(ctx, plan);
         let starts = &ctx.history.starts;
-        let refused = first_missing(ctx).filter(|_| ctx.snapshot.replica_failure.is_some());
+        let refused = self.refused(ctx, plan);
         if starts.since.is_empty() && starts.failed.is_empty() && refused.is_none() {
             return;
         }
@@ -144,8 +144,8 @@ impl Policy for Recycle {
                 open(ctx, plan, group, (failed, quiet_until));
             }
         }
-        if let Some((group, missing)) = refused {
-            self.give_way(ctx, plan, group, missing);
+        if let Some(group) = refused {
+            give_way(ctx, plan, group);
         }
     }
 }
@@ -165,28 +165,25 @@ impl Recycle {
         failed.at.plus_ms(pause.min(most))
     }
 
-    /// Takes back what Kubernetes refuses to make: the operator ends each pass there, so that the
-    /// groups behind wait as well, and demand may fit another group.
-    fn give_way(
-        &self,
-        ctx: PolicyContext<'_>,
-        plan: &mut Plan,
-        group: &WorkerGroup,
-        missing: &Missing,
-    ) {
-        let since = missing.since.plus_ms(self.refused_after.as_ms());
-        if since > ctx.now {
-            plan.recheck_at(since);
-            return;
+    /// Returns the group whose pods Kubernetes refuses to make, once that has lasted for long; not those in which the
+    /// operator waits for a pod to go.
+    ///
+    /// The operator makes pods group by group, and ends its pass with the first one that it cannot make. A pod that has
+    /// just been asked for in a group before is about to come.
+    fn refused<'a>(&self, ctx: PolicyContext<'a>, plan: &mut Plan) -> Option<&'a WorkerGroup> {
+        ctx.snapshot.replica_failure.as_ref()?;
+        for group in &ctx.snapshot.groups {
+            let missing = ctx.history.operator.missing.get(&group.name);
+            let Some(missing) = missing.filter(|_| lock_of(ctx, group).is_none()) else {
+                continue;
+            };
+            let until = missing.since.plus_ms(self.refused_after.as_ms());
+            if until <= ctx.now {
+                return Some(group);
+            }
+            plan.recheck_at(until);
         }
-        let message = ctx.snapshot.replica_failure.as_deref().unwrap_or_default();
-        let detail = format!("its pods are refused: {message}");
-        plan.call_off(&group.name, u32::MAX, PODS_REFUSED, &detail);
-        let most = plan.replicas_to(&group.name);
-        let detail = format!("not asked for more: {detail}");
-        plan.limit(&group.name, most, OPEN, &detail);
-        // The minimum stays asked for, and serves nobody meanwhile.
-        plan.bar_to_come(&group.name);
+        None
     }
 
     /// Returns the replicas that do not come up, by group.
@@ -383,14 +380,17 @@ fn trial(ctx: PolicyContext<'_>) -> u32 {
     u32::try_from(bundles).unwrap_or(u32::MAX).max(1)
 }
 
-/// Returns the first group that misses pods, but for those in which the operator waits for a pod to go.
-///
-/// The operator makes pods group by group, and ends its pass with the first one that it cannot make.
-fn first_missing<'a>(ctx: PolicyContext<'a>) -> Option<(&'a WorkerGroup, &'a Missing)> {
-    ctx.snapshot.groups.iter().find_map(|group| {
-        let missing = ctx.history.operator.missing.get(&group.name)?;
-        lock_of(ctx, group).is_none().then_some((group, missing))
-    })
+/// Takes back what Kubernetes refuses to make: the operator ends each pass there, so that the groups behind wait as
+/// well, and demand may fit another group.
+fn give_way(ctx: PolicyContext<'_>, plan: &mut Plan, group: &WorkerGroup) {
+    let message = ctx.snapshot.replica_failure.as_deref().unwrap_or_default();
+    let detail = format!("its pods are refused: {message}");
+    plan.call_off(&group.name, u32::MAX, PODS_REFUSED, &detail);
+    let most = plan.replicas_to(&group.name);
+    let detail = format!("not asked for more: {detail}");
+    plan.limit(&group.name, most, OPEN, &detail);
+    // The minimum stays asked for, and serves nobody meanwhile.
+    plan.bar_to_come(&group.name);
 }
 
 /// Lets nothing be launched in a group whose pods do not come, or a trial after the pause.
