@@ -153,3 +153,107 @@ fn a_refused_group_stays_found_out_while_pods_of_a_group_before_it_come() {
     let lines = act(&mut cluster, &engine);
     assert_eq!(lines[0], "free 1 -> 2: tasks", "{lines:?}");
 }
+
+/// A group whose minimum of two is refused, with one before it and one behind it that is preferred; four tasks.
+fn minimum_between(before_max: u32) -> Cluster {
+    let mut before = group("before", "CPU=4 Custom=1");
+    before.bounds.max = before_max;
+    let mut minimum = group("minimum", "CPU=4");
+    (minimum.bounds.min, minimum.replicas) = (2, 2);
+    let mut behind = group("behind", "CPU=4");
+    behind.priority = 1;
+    let mut cluster = Cluster::default()
+        .group(before)
+        .group(minimum)
+        .group(behind)
+        .demand("CPU=4", 4);
+    see(&mut cluster);
+    let lines = act(&mut cluster, &Engine::default());
+    assert_eq!(lines, ["behind 0 -> 2: tasks"]);
+    cluster.snapshot.replica_failure = Some(REFUSAL.to_owned());
+    wait(&mut cluster, 30);
+    let lines = act(&mut cluster, &Engine::default());
+    assert_eq!(lines, ["hold behind_refused_pods", "hold pods_refused"]);
+    cluster
+}
+
+#[test]
+fn demand_goes_around_the_groups_behind_a_minimum_that_is_refused() {
+    let engine = Engine::default();
+    let mut cluster = minimum_between(10);
+    wait(&mut cluster, 29);
+    let holds = ["hold behind_refused_pods", "hold pods_refused"];
+    assert_eq!(act(&mut cluster, &engine), holds);
+    wait(&mut cluster, 1);
+    let lines = act(&mut cluster, &engine);
+    let around = [
+        "before 0 -> 4: tasks",
+        "behind 2 -> 0: behind_refused_pods",
+        "hold behind_refused_pods",
+        "hold pods_refused",
+    ];
+    assert_eq!(lines, around);
+    let mut cluster = come(cluster, "before", 4);
+    for seconds in [1, 30, 30, 600] {
+        wait(&mut cluster, seconds);
+        assert_eq!(act(&mut cluster, &engine), ["hold pods_refused"]);
+    }
+    // The refusal ends: the group that is preferred takes part again.
+    cluster.snapshot.replica_failure = None;
+    let mut cluster = come(cluster, "minimum", 2);
+    ask_for(&mut cluster, 7);
+    wait(&mut cluster, 1);
+    assert_eq!(act(&mut cluster, &engine), ["behind 0 -> 1: tasks"]);
+}
+
+#[test]
+fn what_no_group_before_a_refused_minimum_has_room_for_stays_asked_for_behind_it() {
+    let engine = Engine::default();
+    let mut cluster = minimum_between(1);
+    wait(&mut cluster, 30);
+    let lines = act(&mut cluster, &engine);
+    assert_eq!(lines[0], "before 0 -> 1: tasks", "{lines:?}");
+    assert!(lines[1].starts_with("behind 2 -> 3"), "{lines:?}");
+    let mut cluster = come(cluster, "before", 1);
+    for seconds in [1, 30, 30, 600] {
+        wait(&mut cluster, seconds);
+        let lines = act(&mut cluster, &engine);
+        assert!(!lines.iter().any(|it| it.contains("->")), "{lines:?}");
+    }
+}
+
+#[test]
+fn what_fits_only_behind_a_refused_minimum_is_told_to_wait_for_it() {
+    let engine = Engine::default();
+    let mut minimum = group("minimum", "CPU=4");
+    (minimum.bounds.min, minimum.replicas) = (2, 2);
+    let mut cluster = Cluster::default()
+        .group(group("before", "CPU=4"))
+        .group(minimum)
+        .group(group("behind", "GPU=1"))
+        .demand("GPU=1", 2);
+    see(&mut cluster);
+    assert_eq!(act(&mut cluster, &engine), ["behind 0 -> 2: tasks"]);
+    cluster.snapshot.replica_failure = Some(REFUSAL.to_owned());
+    wait(&mut cluster, 60);
+    let lines = act(&mut cluster, &engine);
+    let waits = "unserved 2 x {GPU: 1}: behind_refused_pods";
+    assert_eq!(lines[..2], ["behind 2 -> 0: behind_refused_pods", waits]);
+    wait(&mut cluster, 600);
+    let lines = act(&mut cluster, &engine);
+    assert_eq!(lines, [waits, "hold pods_refused"]);
+    let mut cluster = come(cluster, "minimum", 2);
+    wait(&mut cluster, 1);
+    assert_eq!(act(&mut cluster, &engine), ["behind 0 -> 2: tasks"]);
+}
+
+#[test]
+fn groups_in_which_pods_come_are_not_behind_a_refused_minimum() {
+    let engine = Engine::default();
+    let mut cluster = come(minimum_between(10), "behind", 1);
+    let now = cluster.now;
+    cluster.node_mut("behind-0").created_at = Some(now);
+    wait(&mut cluster, 30);
+    let lines = act(&mut cluster, &engine);
+    assert_eq!(lines[0], "behind 2 -> 4: tasks", "{lines:?}");
+}

@@ -42,6 +42,9 @@ pub(super) fn unserved(code: &str) -> &'static str {
         "group_locked" => {
             "the operator makes no pods of the groups that could serve it until a deleted pod is gone"
         }
+        "behind_refused_pods" => {
+            "the operator does not get to the groups that could serve it: a group before them is refused its minimum"
+        }
         "runaway" => {
             "the groups that could serve it are frozen: they have changed too much in too short a time"
         }

@@ -5,7 +5,7 @@
 //! the decision: what would be asked for is right, and is done the moment the trap opens. What is asked
 //! for elsewhere meanwhile is the matter of policies.
 
-use crate::model::{Hold, PodName, Timestamp, WorkerGroup};
+use crate::model::{BEHIND_REFUSED, Hold, PODS_REFUSED, PodName, Timestamp, WorkerGroup};
 use crate::policy::{LOCK_AFTER_MS, LOCKED, Plan, PolicyContext, lock_of};
 
 /// The longest that a working operator was seen to be busy with other clusters is some seconds.
@@ -64,11 +64,11 @@ fn name_missing(ctx: PolicyContext<'_>, plan: &mut Plan, locked: &[&WorkerGroup]
         if let Some(message) = refused {
             let (code, detail) = match ahead {
                 None => (
-                    "pods_refused",
+                    PODS_REFUSED,
                     format!("{count} pods cannot be made: {message}"),
                 ),
                 Some(first) => (
-                    "behind_refused_pods",
+                    BEHIND_REFUSED,
                     format!(
                         "{count} pods are not made while those of group {} before it are refused",
                         first.name

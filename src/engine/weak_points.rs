@@ -104,7 +104,7 @@ pub const WEAK_POINTS: &[WeakPoint] = &[
         "one group whose pods are refused blocks the groups behind it",
         "the condition `ReplicaFailure` while a group lacks pods",
         "holds `pods_refused`, `behind_refused_pods` and `group_open`",
-        "named with the API server's words; after a minute what was asked of that group is taken back, so that the operator gets to the others, and demand goes to groups that fit; it may try again after a pause of at most five minutes; while the operator waits for longer and longer it is called every two minutes",
+        "named with the API server's words; after a minute what was asked of that group is taken back, so that the operator gets to the others, and demand goes to groups that fit; it may try again after a pause of at most five minutes; while the operator waits for longer and longer it is called every two minutes. Where its minimum keeps the operator there, demand goes around the groups behind it, too, as far as one before it can grow",
     ),
     point(
         "W11",

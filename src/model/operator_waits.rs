@@ -14,6 +14,9 @@ use super::{
 /// The word for what is taken back because Kubernetes refuses to make the pods.
 pub const PODS_REFUSED: &str = "pods_refused";
 
+/// The word for what the operator does not get to, since it ends its pass at a group before whose pods are refused.
+pub const BEHIND_REFUSED: &str = "behind_refused_pods";
+
 /// How long the operator may be kept from a group without the wait for it starting again: deletions and the pods of
 /// other groups take seconds. Units: milliseconds.
 const KEPT_AWAY_MS: u64 = 10_000;

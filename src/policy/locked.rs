@@ -39,10 +39,21 @@ pub(super) fn go_around(ctx: PolicyContext<'_>, plan: &mut Plan) {
             continue;
         }
         let detail = format!("the operator waits for pod {pod} to go");
-        plan.call_off(&group.name, asked_by_us(ctx, group), LOCKED, &detail);
-        let most = plan.replicas_to(&group.name);
-        let detail = format!("not asked for more: {detail}");
-        plan.limit(&group.name, most, LOCKED, &detail);
-        plan.bar_to_come(&group.name);
+        pass_by(ctx, plan, group, (LOCKED, &detail));
     }
+}
+
+/// Lets demand go around one group: what we have asked for is taken back, what others have asked for stays asked for
+/// and serves nobody.
+pub(super) fn pass_by(
+    ctx: PolicyContext<'_>,
+    plan: &mut Plan,
+    group: &WorkerGroup,
+    (code, detail): (&'static str, &str),
+) {
+    plan.call_off(&group.name, asked_by_us(ctx, group), code, detail);
+    let most = plan.replicas_to(&group.name);
+    let detail = format!("not asked for more: {detail}");
+    plan.limit(&group.name, most, code, &detail);
+    plan.bar_to_come(&group.name);
 }

@@ -12,8 +12,9 @@
 //! has been made anew since is taken back.
 //!
 //! A group whose pods Kubernetes refuses is opened, too, and what it was asked for is taken back: the
-//! operator ends its pass where a pod is refused, so that no group behind gets any. A group that is locked
-//! by a pod that does not go is gone around in the same way, see `locked.rs`.
+//! operator ends its pass where a pod is refused, so that no group behind gets any. Where a minimum keeps it from
+//! being taken back, demand goes around the groups behind as well. A group that is locked by a pod that does not go
+//! is gone around in the same way, see `locked.rs`.
 //!
 //! A replica of several hosts of which some have registered is of no use to what needs it whole. Those
 //! are drained first, if they have no work, and may refuse; then it goes as the others do. What still needs
@@ -31,13 +32,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    FailedStarts, Hold, Node, NodeStatus, PODS_END, PODS_REFUSED, RECYCLED, RemovalCause,
-    ReplicaName, Timestamp, WorkerGroup, WorkerGroupName,
+    BEHIND_REFUSED, FailedStarts, Hold, Missing, Node, NodeKind, NodeStatus, PODS_END,
+    PODS_REFUSED, RECYCLED, RemovalCause, ReplicaName, Timestamp, WorkerGroup, WorkerGroupName,
 };
 use crate::placement::{ReplicaHealth, ReplicaState};
 
 use super::lately::named_now;
-use super::locked::{go_around, lock_of};
+use super::locked::{go_around, lock_of, pass_by};
 use super::{
     HumanDuration, Plan, Policy, PolicyContext, PolicyEntry, Release, Stage, parse, schema_of,
     value_of,
@@ -63,6 +64,9 @@ const ENDED_PAUSE_MS: (u64, u64) = (5_000, 300_000);
 /// How long a replica is left alone of which a host has refused its drain, or has registered unseen: it may have
 /// work. Units: milliseconds.
 const DRAIN_PAUSE_MS: u64 = 5_000;
+
+/// How far the clock of the API server may be ahead of ours. Units: milliseconds.
+const CLOCKS_MS: u64 = 5_000;
 
 /// The word for a group that is not asked for more.
 const OPEN: &str = "group_open";
@@ -144,8 +148,12 @@ impl Policy for Recycle {
                 open(ctx, plan, group, (failed, quiet_until));
             }
         }
-        if let Some(group) = refused {
+        if let Some((group, missing)) = refused {
             give_way(ctx, plan, group);
+            let least = group.bounds.min.saturating_mul(group.num_of_hosts);
+            if missing.pods < least {
+                go_around_behind(ctx, plan, (group, missing.since));
+            }
         }
     }
 }
@@ -170,7 +178,11 @@ impl Recycle {
     ///
     /// The operator makes pods group by group, and ends its pass with the first one that it cannot make. A pod that has
     /// just been asked for in a group before is about to come.
-    fn refused<'a>(&self, ctx: PolicyContext<'a>, plan: &mut Plan) -> Option<&'a WorkerGroup> {
+    fn refused<'a>(
+        &self,
+        ctx: PolicyContext<'a>,
+        plan: &mut Plan,
+    ) -> Option<(&'a WorkerGroup, &'a Missing)> {
         ctx.snapshot.replica_failure.as_ref()?;
         for group in &ctx.snapshot.groups {
             let missing = ctx.history.operator.missing.get(&group.name);
@@ -179,7 +191,7 @@ impl Recycle {
             };
             let until = missing.since.plus_ms(self.refused_after.as_ms());
             if until <= ctx.now {
-                return Some(group);
+                return Some((group, missing));
             }
             plan.recheck_at(until);
         }
@@ -391,6 +403,40 @@ fn give_way(ctx: PolicyContext<'_>, plan: &mut Plan, group: &WorkerGroup) {
     plan.limit(&group.name, most, OPEN, &detail);
     // The minimum stays asked for, and serves nobody meanwhile.
     plan.bar_to_come(&group.name);
+}
+
+/// Lets demand go around the groups behind one whose minimum has been refused `since` then: the minimum stays asked
+/// for, so that the operator never gets to them.
+///
+/// Where no group before it can grow they stay asked: nothing can serve sooner than they do once the refusal ends.
+fn go_around_behind(
+    ctx: PolicyContext<'_>,
+    plan: &mut Plan,
+    (refused, since): (&WorkerGroup, Timestamp),
+) {
+    let groups = &ctx.snapshot.groups;
+    let at = groups.iter().position(|it| it.name == refused.name);
+    let (before, behind) = groups.split_at(at.unwrap_or(groups.len()));
+    let behind = behind.get(1..).unwrap_or_default();
+    let can_grow = |it: &WorkerGroup| plan.replicas_to(&it.name) < it.bounds.max;
+    if !before.iter().any(can_grow) {
+        return;
+    }
+    // A pod that was made there meanwhile shows that the operator does get to them.
+    let from = since.plus_ms(CLOCKS_MS);
+    let is_made = |node: &Node| {
+        node.kind == NodeKind::Worker
+            && node.created_at.is_some_and(|at| at > from)
+            && behind.iter().any(|it| it.name == node.group)
+    };
+    if ctx.snapshot.nodes.iter().any(is_made) {
+        return;
+    }
+    let name = &refused.name;
+    let detail = format!("the operator ends its pass at group {name}, whose minimum is refused");
+    for group in behind {
+        pass_by(ctx, plan, group, (BEHIND_REFUSED, &detail));
+    }
 }
 
 /// Lets nothing be launched in a group whose pods do not come, or a trial after the pause.
