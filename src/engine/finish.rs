@@ -7,7 +7,7 @@ use crate::model::{
     ReplicaName, ResizeRequest, ResizeState, ScaleDecision, WorkerGroupName,
 };
 use crate::placement::Carry;
-use crate::policy::{GroupPlan, Plan, PolicyContext};
+use crate::policy::{GroupPlan, Plan, PolicyContext, lock_of};
 
 use super::EngineSettings;
 use super::gate::Gate;
@@ -107,7 +107,7 @@ fn enforce(ctx: PolicyContext<'_>, plan: &mut Plan, name: &WorkerGroupName, may_
 /// Has pods replaced that go by somebody else's hand while they are still there.
 ///
 /// An evicted pod may take its time to go. It counts for the operator until it is gone, but is no
-/// capacity any more. Not where a pod that was named is still there: the operator does nothing then.
+/// capacity any more. Not in a group whose list names a pod that is still there: the operator does nothing in it then.
 fn make_up(ctx: PolicyContext<'_>, plan: &mut Plan) {
     let nodes = ctx.snapshot.nodes.iter();
     let going = nodes
@@ -120,10 +120,8 @@ fn make_up(ctx: PolicyContext<'_>, plan: &mut Plan) {
         let Some(spec) = ctx.snapshot.group(name).filter(|it| it.num_of_hosts <= 1) else {
             continue;
         };
-        let is_named = |pod: &&&PodName| {
-            spec.workers_to_delete.contains(**pod) || ctx.history.named_seen.contains(**pod)
-        };
-        if !pods.iter().any(|pod| is_named(&pod)) {
+        let is_named = |pod: &&PodName| spec.workers_to_delete.contains(*pod);
+        if lock_of(ctx, spec).is_none() && !pods.iter().any(is_named) {
             plan.make_up(name, u32::try_from(pods.len()).unwrap_or(u32::MAX));
         }
     }

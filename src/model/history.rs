@@ -349,7 +349,7 @@ impl History {
                 .entry(pod.clone())
                 .or_insert(at);
         }
-        self.operator.observe(snapshot, &self.named_seen, at);
+        self.operator.observe(snapshot, at);
         let departing: BTreeSet<NodeId> = snapshot.departures.iter().map(|it| it.node_id).collect();
         self.gone_told_at.retain(|id, _| departing.contains(id));
         self.leaving_told_at.retain(|id, _| departing.contains(id));

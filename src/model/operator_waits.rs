@@ -40,48 +40,58 @@ pub struct Missing {
 pub struct OperatorWaits {
     /// Groups with fewer pods than asked for.
     pub missing: BTreeMap<WorkerGroupName, Missing>,
-    /// Pods that are going although somebody's list named them: their group is locked meanwhile.
+    /// Pods that are going and that a list names: the group of that list is locked meanwhile.
     pub going_since: BTreeMap<PodName, Timestamp>,
 }
 
 impl OperatorWaits {
     /// Returns since when a group has been locked, and the pod that has been going for longest.
+    ///
+    /// That may be a pod of another group: the operator locks the group whose list names a pod, not the one that owns it.
+    /// Of the list of a multi-host group it heeds only pods of that group.
     #[must_use]
     pub fn lock_of<'a>(
         &'a self,
         snapshot: &ClusterSnapshot,
         group: &WorkerGroup,
     ) -> Option<(Timestamp, &'a PodName)> {
-        let going = &self.going_since;
-        if going.is_empty() {
+        if self.going_since.is_empty() {
             return None;
         }
-        let nodes = snapshot.nodes.iter();
-        let own = nodes
-            .filter(|node| node.group == group.name && node.status == NodeStatus::Terminating)
-            .filter_map(|node| going.get_key_value(&node.name));
-        own.map(|(pod, since)| (*since, pod)).min()
+        let listed = group.workers_to_delete.iter();
+        let going = listed.filter_map(|pod| self.going_since.get_key_value(pod));
+        let mut going: Vec<_> = going.map(|(pod, since)| (*since, pod)).collect();
+        going.sort_unstable();
+        let is_own = |pod: &PodName| {
+            let mut nodes = snapshot.nodes.iter();
+            nodes.any(|node| node.name == *pod && node.group == group.name)
+        };
+        let mut going = going.into_iter();
+        going.find(|(_, pod)| group.num_of_hosts <= 1 || is_own(pod))
     }
 
-    /// Takes in what is there; `named` are the pods that a list was seen to name.
-    pub(super) fn observe(
-        &mut self,
-        snapshot: &ClusterSnapshot,
-        named: &BTreeSet<PodName>,
-        at: Timestamp,
-    ) {
+    /// Takes in what is there.
+    pub(super) fn observe(&mut self, snapshot: &ClusterSnapshot, at: Timestamp) {
         let workers = snapshot
             .nodes
             .iter()
             .filter(|node| node.kind == NodeKind::Worker && node.status != NodeStatus::Lost);
         let mut pods: BTreeMap<&WorkerGroupName, u32> = BTreeMap::new();
-        let mut going: BTreeSet<&PodName> = BTreeSet::new();
+        let mut terminating: BTreeMap<&PodName, &WorkerGroupName> = BTreeMap::new();
         for node in workers {
             let count = pods.entry(&node.group).or_default();
             *count = count.saturating_add(1);
-            if node.status == NodeStatus::Terminating && named.contains(&node.name) {
-                going.insert(&node.name);
+            if node.status == NodeStatus::Terminating {
+                terminating.insert(&node.name, &node.group);
             }
+        }
+        let mut going: BTreeSet<&PodName> = BTreeSet::new();
+        for group in &snapshot.groups {
+            let is_heeded = |pod: &&PodName| {
+                let owner = terminating.get(pod);
+                owner.is_some_and(|owner| group.num_of_hosts <= 1 || **owner == group.name)
+            };
+            going.extend(group.workers_to_delete.iter().filter(is_heeded));
         }
         self.going_since.retain(|pod, _| going.contains(pod));
         for pod in going {

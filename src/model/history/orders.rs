@@ -53,18 +53,23 @@ impl History {
     }
 
     /// Looks for names that are not ours; before the names of this snapshot count as seen.
+    ///
+    /// A name in the list of another group than the pod's says nothing of how many either is to have.
     pub(super) fn observe_names(&mut self, snapshot: &ClusterSnapshot) {
-        let mut replicas: BTreeMap<&PodName, &ReplicaName> = BTreeMap::new();
+        let mut replicas: BTreeMap<&PodName, (&WorkerGroupName, &ReplicaName)> = BTreeMap::new();
         for node in &snapshot.nodes {
             if node.kind == NodeKind::Worker && node.status != NodeStatus::Lost {
-                replicas.insert(&node.name, &node.replica);
+                replicas.insert(&node.name, (&node.group, &node.replica));
             }
         }
         for group in &snapshot.groups {
             let foreign = group.workers_to_delete.iter();
             let foreign = foreign.filter(|pod| !self.named_by_us.contains(pod));
             let present: Vec<_> = foreign
-                .filter_map(|pod| Some((pod, *replicas.get(pod)?)))
+                .filter_map(|pod| {
+                    let (owner, replica) = *replicas.get(pod)?;
+                    (*owner == group.name).then_some((pod, replica))
+                })
                 .collect();
             let is_new = |(pod, _): &&(&PodName, &ReplicaName)| !self.named_seen.contains(*pod);
             let new: BTreeSet<&ReplicaName> =
