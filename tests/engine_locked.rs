@@ -9,6 +9,60 @@ use rayscaler::model::NodeStatus;
 use support::builders::{Cluster, group};
 use support::passes::{act, see, wait};
 
+/// A pod that has ended and that the operator deletes by itself, and another group.
+fn ended_and_other() -> Cluster {
+    let mut cluster = Cluster::default()
+        .group(group("locked", "CPU=4"))
+        .group(group("other", "CPU=4"))
+        .busy("locked", "w1")
+        .demand("CPU=4", 1);
+    cluster.group_mut("locked").priority = 1;
+    cluster.node_mut("w1").status = NodeStatus::Failed;
+    let taken_down = &mut cluster.snapshot.taken_down;
+    taken_down.insert("w1".into(), "locked".into());
+    see(&mut cluster);
+    cluster
+}
+
+#[test]
+fn a_pod_that_has_ended_and_does_not_go_locks_its_group() {
+    let engine = Engine::default();
+    let mut cluster = ended_and_other();
+    assert!(act(&mut cluster, &engine).is_empty(), "one is to come");
+    wait(&mut cluster, 34);
+    assert!(act(&mut cluster, &engine).is_empty());
+    wait(&mut cluster, 1);
+    let around = ["other 0 -> 1: tasks", "hold group_locked"];
+    assert_eq!(act(&mut cluster, &engine), around);
+    let mut cluster = cluster.starting("other", "o1").replicas("other", 1);
+    for seconds in [1, 30, 600] {
+        wait(&mut cluster, seconds);
+        assert_eq!(act(&mut cluster, &engine), ["hold group_locked"]);
+    }
+    // It goes: the operator makes the one in its place, which serves again.
+    cluster.snapshot.taken_down.clear();
+    let is_there = |name: &str| name != "w1";
+    let nodes = &mut cluster.snapshot.nodes;
+    nodes.retain(|node| is_there(node.name.as_str()));
+    cluster.snapshot.demands[0].count = 2;
+    wait(&mut cluster, 1);
+    assert!(act(&mut cluster, &engine).is_empty());
+}
+
+#[test]
+fn an_evicted_pod_is_not_replaced_early_beside_one_that_has_ended() {
+    let mut cluster = ended_and_other();
+    cluster.snapshot.demands.clear();
+    let mut cluster = cluster.busy("locked", "w2").busy("locked", "w3");
+    cluster.node_mut("w2").status = NodeStatus::Terminating;
+    see(&mut cluster);
+    assert!(act(&mut cluster, &Engine::default()).is_empty());
+    cluster.snapshot.taken_down.clear();
+    see(&mut cluster);
+    let early = ["locked 3 -> 4: leaving"];
+    assert_eq!(act(&mut cluster, &Engine::default()), early);
+}
+
 /// A pod of one group that another group's list names.
 fn named_elsewhere(status: NodeStatus) -> Cluster {
     let mut cluster = Cluster::default()

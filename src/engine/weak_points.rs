@@ -46,7 +46,7 @@ pub const WEAK_POINTS: &[WeakPoint] = &[
     point(
         "W2",
         "a group is frozen while a deleted pod lingers, for ever if need be",
-        "a pod that a list named keeps its deletion timestamp for over 35 s",
+        "a pod that a list names, or that the operator deletes since it or a host of its replica has ended, keeps its deletion timestamp for over 35 s",
         "hold `group_locked` with the pod",
         "deletions and growth of a group go into one patch, before the lock. While it lasts, demand goes to other groups that fit, and what was asked for here is taken back. A pod of a dead machine cannot be removed with this Role: the hold says the command",
     ),

@@ -40,7 +40,8 @@ pub struct Missing {
 pub struct OperatorWaits {
     /// Groups with fewer pods than asked for.
     pub missing: BTreeMap<WorkerGroupName, Missing>,
-    /// Pods that are going and that a list names: the group of that list is locked meanwhile.
+    /// Pods that are going and that a list names, or that the operator deletes of its own accord: the group of that
+    /// list, or of that pod, is locked meanwhile.
     pub going_since: BTreeMap<PodName, Timestamp>,
 }
 
@@ -58,8 +59,13 @@ impl OperatorWaits {
         if self.going_since.is_empty() {
             return None;
         }
+        let taken_down = &snapshot.taken_down;
         let listed = group.workers_to_delete.iter();
-        let going = listed.filter_map(|pod| self.going_since.get_key_value(pod));
+        // What the operator deletes of its own accord locks the group that owns it, whoever else names it.
+        let listed = listed.filter(|pod| !taken_down.contains_key(*pod));
+        let own = taken_down.iter().filter(|(_, owner)| **owner == group.name);
+        let locking = listed.chain(own.map(|(pod, _)| pod));
+        let going = locking.filter_map(|pod| self.going_since.get_key_value(pod));
         let mut going: Vec<_> = going.map(|(pod, since)| (*since, pod)).collect();
         going.sort_unstable();
         let is_own = |pod: &PodName| {
@@ -93,6 +99,9 @@ impl OperatorWaits {
             };
             going.extend(group.workers_to_delete.iter().filter(is_heeded));
         }
+        let is_known = |group: &WorkerGroupName| snapshot.group(group).is_some();
+        let taken_down = snapshot.taken_down.iter();
+        going.extend(taken_down.filter(|it| is_known(it.1)).map(|it| it.0));
         self.going_since.retain(|pod, _| going.contains(pod));
         for pod in going {
             self.going_since.entry(pod.clone()).or_insert(at);

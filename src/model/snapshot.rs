@@ -1,6 +1,6 @@
 //! Everything one decision may look at.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -125,6 +125,10 @@ pub struct ClusterSnapshot {
     /// Workers whose Ray container is given something else than the template of their group gives now.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub outdated: BTreeSet<PodName>,
+    /// Pods that are being deleted and that the operator deletes of its own accord, with their group: it is locked
+    /// until they are gone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub taken_down: BTreeMap<PodName, WorkerGroupName>,
     /// Pods that ended lately before a raylet of theirs had registered, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_starts: Vec<FailedStart>,

@@ -9,6 +9,7 @@ mod nodes;
 mod orders;
 mod outdated;
 mod replicas;
+mod taken_down;
 
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,7 @@ pub fn join(input: &JoinInput<'_>) -> ClusterSnapshot {
     let own_pods = nodes::own_pods(input);
     let orders = orders::orders(&own_pods, &mut problems);
     let outdated = outdated::outdated(raycluster, &own_pods);
+    let taken_down = taken_down::taken_down(raycluster, &own_pods, &nodes);
     let mut gangs = ray.gangs.clone();
     for gang in &mut gangs {
         gang.bundles.retain(|bundle| bundle.count > 0);
@@ -85,6 +87,7 @@ pub fn join(input: &JoinInput<'_>) -> ClusterSnapshot {
         termination: None,
         departures: Vec::new(),
         outdated,
+        taken_down,
         failed_starts: Vec::new(),
         writing: Writing::default(),
         orders,

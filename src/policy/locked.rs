@@ -1,5 +1,6 @@
-//! Groups in which the operator does nothing, since a pod that somebody's list named does not go.
+//! Groups in which the operator does nothing, since a pod that it deletes does not go.
 //!
+//! It deletes what a list names, and by itself what has ended, with the other hosts of the replica.
 //! While such a pod is there the operator neither makes nor deletes pods of its group; on a machine that is dead
 //! that is for ever. What a group is asked for meanwhile serves nobody. So once a lock lasts, nothing more is launched
 //! in its group and nothing is placed on what it has no pods for: demand goes to other groups that fit, and what fits

@@ -261,3 +261,76 @@ fn head_and_helper_pods_are_told_apart_by_label() {
     assert!(snapshot.is_head_running() && snapshot.nodes[0].group.as_str() == "headgroup");
     assert_eq!(codes(&snapshot), ["pod_without_group"]);
 }
+
+/// Where a pod differs from a running one, as JSON pointer and value.
+type Edits<'a> = &'a [(&'a str, Value)];
+
+/// What the operator deletes by itself: `(name, replica, edits)` of pods of a group of that many hosts.
+fn taken_down(hosts: u32, list: &Value, pods: &[(&str, &str, Edits<'_>)]) -> Vec<String> {
+    let index = (
+        "/metadata/labels/ray.io~1worker-group-replica-index",
+        json!("0"),
+    );
+    let of = |(name, replica, edits): &(&str, &str, Edits<'_>)| {
+        let mut edits = edits.to_vec();
+        if !replica.is_empty() {
+            let label = "/metadata/labels/ray.io~1worker-group-replica-name";
+            edits.extend([index.clone(), (label, json!(replica))]);
+        }
+        pod(name, &edits)
+    };
+    let pods: Vec<_> = pods.iter().map(of).collect();
+    let snapshot = snapshot(&cluster(&json!([group("g", hosts, list)])), &pods, &[]);
+    let taken_down = snapshot.taken_down.iter();
+    taken_down
+        .map(|(pod, group)| format!("{pod} of {group}"))
+        .collect()
+}
+
+#[test]
+fn a_pod_that_has_ended_is_deleted_by_the_operator_itself() {
+    let gone = || (DELETION, json!("1970-01-01T00:02:00Z"));
+    let ended = || (CONTAINER, json!({"terminated": {"exitCode": 1}}));
+    let nobody = json!([]);
+    let one = |edits: Edits<'_>| taken_down(1, &nobody, &[("p", "", edits)]);
+    assert_eq!(one(&[gone(), ended()]), ["p of g"]);
+    assert_eq!(
+        one(&[gone(), ("/status/phase", json!("Failed"))]),
+        ["p of g"]
+    );
+    assert!(
+        one(&[ended()]).is_empty(),
+        "the operator has not come to it"
+    );
+    assert!(one(&[gone()]).is_empty(), "somebody else has deleted it");
+    let again = ("/spec/restartPolicy", json!("Always"));
+    assert!(
+        one(&[gone(), ended(), again]).is_empty(),
+        "left to the kubelet"
+    );
+}
+
+#[test]
+fn a_replica_of_several_hosts_is_deleted_whole() {
+    let gone: Edits<'_> = &[(DELETION, json!("1970-01-01T00:02:00Z"))];
+    let ended: Edits<'_> = &[(CONTAINER, json!({"terminated": {"exitCode": 1}}))];
+    let nobody = json!([]);
+    let both = |first, second| taken_down(2, &nobody, &[("a", "r", first), ("b", "r", second)]);
+    assert_eq!(both(ended, gone), ["b of g"]);
+    assert_eq!(
+        both(gone, gone),
+        [] as [&str; 0],
+        "by hand, and whole so far"
+    );
+    assert_eq!(
+        taken_down(2, &nobody, &[("a", "r", gone)]),
+        ["a of g"],
+        "the other is gone"
+    );
+    let named = json!(["a"]);
+    let whole: [(&str, &str, Edits<'_>); 2] = [("a", "r", gone), ("b", "r", gone)];
+    assert_eq!(taken_down(2, &named, &whole), ["a of g", "b of g"]);
+    // Where the operator does not index replicas it knows single pods only.
+    let single: [(&str, &str, Edits<'_>); 2] = [("a", "", ended), ("b", "", gone)];
+    assert!(taken_down(2, &nobody, &single).is_empty());
+}
