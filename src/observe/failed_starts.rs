@@ -42,21 +42,29 @@ impl EndedPods {
             return;
         }
         let now = (self.now)();
-        self.pods
-            .retain(|_, start| now.millis_since(start.ended_at) < ENDED_KEPT_MS);
+        self.forget(now);
         let start = FailedStart {
             ended_at: now,
             pod: PodName::from(pod.name.as_str()),
             group: WorkerGroupName::from(pod.group.as_str()),
             created_at: Timestamp::from_ms(pod.created_at_ms.unwrap_or(0)),
         };
-        self.left_out
-            .retain(|group, _| self.pods.values().any(|it| it.group == *group));
         let left_out = self.left_out.get(&start.group);
         if left_out.is_none_or(|at| start.created_at > *at) {
             let group = start.group.clone();
             self.pods.insert(pod.name.clone(), start);
             self.leave_out(group);
+        }
+    }
+
+    /// Forgets pods that ended long ago, and of groups that have no others what was left out for them.
+    fn forget(&mut self, now: Timestamp) {
+        let known = self.pods.len();
+        self.pods
+            .retain(|_, start| now.millis_since(start.ended_at) < ENDED_KEPT_MS);
+        if self.pods.len() < known {
+            let groups: BTreeSet<_> = self.pods.values().map(|it| &it.group).collect();
+            self.left_out.retain(|group, _| groups.contains(group));
         }
     }
 
@@ -117,10 +125,11 @@ pub(super) fn failed_starts<'a>(
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
 
     use serde_json::{Value, json};
 
-    use super::{EndedPods, FailedStart, PER_GROUP_MAX, failed_starts};
+    use super::{ENDED_KEPT_MS, EndedPods, FailedStart, PER_GROUP_MAX, failed_starts};
     use crate::model::{Completeness, Labels, NodeId, ResourceMap, Timestamp};
     use crate::observe::join::JoinInput;
     use crate::observe::ray_state::{RayNode, RayNodeStatus, RayState};
@@ -250,5 +259,40 @@ mod tests {
             memory.note(&pod);
         }
         assert!(memory.iter().eq(&before));
+    }
+
+    #[test]
+    fn what_was_left_out_of_a_group_is_forgotten_with_its_pods_and_those_of_others_stay() {
+        let clock = Arc::new(AtomicI64::new(NOW.as_ms()));
+        let now = Arc::clone(&clock);
+        let mut memory = EndedPods::new(Arc::new(move || {
+            Timestamp::from_ms(now.load(Ordering::Relaxed))
+        }));
+        let ended = pod(&json!(null), &ended("", &json!([])));
+        let made = |group: &str, name: &str, at: usize| PodFacts {
+            name: format!("{group}-{name}-{at}"),
+            group: group.to_owned(),
+            created_at_ms: Some(i64::try_from(at).unwrap()),
+            ..ended.clone()
+        };
+        let fill = |memory: &mut EndedPods, group: &str| {
+            for at in 1..=PER_GROUP_MAX + 1 {
+                memory.note(&made(group, "w", at));
+            }
+        };
+        fill(&mut memory, "early");
+        clock.fetch_add(ENDED_KEPT_MS.cast_signed() - 1, Ordering::Relaxed);
+        fill(&mut memory, "late");
+        clock.fetch_add(1, Ordering::Relaxed);
+        let count = |memory: &EndedPods, group: &str| {
+            memory
+                .iter()
+                .filter(|it| it.group.as_str() == group)
+                .count()
+        };
+        for (group, expected) in [("early", 1), ("late", PER_GROUP_MAX)] {
+            memory.note(&made(group, "again", 1));
+            assert_eq!(count(&memory, group), expected, "{group}");
+        }
     }
 }
