@@ -6,8 +6,8 @@ mod support;
 
 use rayscaler::engine::{Engine, Profile};
 use rayscaler::model::{
-    Completeness, Input, NodeId, PodResize, PodSize, ResizeBasis, ResizeNote, ResizeState,
-    ScaleDecision,
+    Completeness, Input, NodeId, PodResize, PodSize, ResizeBasis, ResizeFailure, ResizeNote,
+    ResizeState, ScaleDecision,
 };
 use support::builders::{Cluster, group, resources};
 
@@ -237,6 +237,21 @@ fn a_busy_pod_that_grows_has_nothing_launched_beside_it() {
 
 #[test]
 fn a_pod_that_is_noted_to_grow_and_not_asked_yet_counts_with_what_it_will_have() {
+    assert_eq!(replicas(&noted(None).decide(), "small"), (1, 1));
+}
+
+/// Kubernetes refused it, and the raylet is still to be told what it has.
+#[test]
+fn a_pod_that_was_refused_its_resize_counts_with_what_it_has() {
+    let failure = ResizeFailure {
+        at: Cluster::default().now,
+        reason: "no room".to_owned(),
+    };
+    assert_eq!(replicas(&noted(Some(failure)).decide(), "small"), (1, 2));
+}
+
+/// A full pod that is noted to grow, and demand for what it would have then.
+fn noted(failure: Option<ResizeFailure>) -> Cluster {
     let mut cluster = growable(10).busy("small", "w").demand("CPU=1", 4);
     with_raylet(&mut cluster, "w");
     note(&mut cluster, "w", (BASE, BASE), ResizeState::Resized);
@@ -249,8 +264,9 @@ fn a_pod_that_is_noted_to_grow_and_not_asked_yet_counts_with_what_it_will_have()
         noted: None,
         note: ResizeNote {
             resizing_at: Some(cluster.now),
+            failure,
             ..ResizeNote::default()
         },
     }));
-    assert_eq!(replicas(&cluster.decide(), "small"), (1, 1));
+    cluster
 }

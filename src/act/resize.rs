@@ -6,9 +6,13 @@
 //! that grew and a raylet that never hears of it. Noted first, a resize that never came is a resize to
 //! the size that the pod has: the raylet is told what it knows, and the note goes.
 //!
+//! Before that the raylet of a pod that is to grow is told to change nothing. Where Ray does not know the
+//! call, nobody would ever hear of what the pod has grown by: then it does not grow.
+//!
 //! Before anything is written the pod is read once more. What has changed since the decision is left
 //! to the next one; what changes later the annotation's resource version notices.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::Method;
@@ -17,7 +21,7 @@ use serde_json::{Value, json};
 use crate::clock::Clock;
 use crate::model::{
     ClusterSnapshot, NodeId, PodName, PodResize, PodSize, Quantity, ResizeBasis, ResizeFailure,
-    ResizeNote, ResourceName, ScaleDecision, WorkerGroupName,
+    ResizeNote, ScaleDecision, WorkerGroupName,
 };
 use crate::wire::gcs::GcsClient;
 use crate::wire::kube_client::{CallError, FIELD_MANAGER, Failure, KubeClient};
@@ -171,6 +175,8 @@ impl Resizer {
             if desired.memory < current.memory {
                 desired.memory = left.memory;
             }
+        } else if desired != current {
+            self.call_raylet(order, []).await?;
         }
         let mut note = basis.note.clone();
         note.resizing_at = Some(self.clock.now());
@@ -227,21 +233,8 @@ impl Resizer {
 
     /// Tells the raylet its totals, and returns those that it has then.
     async fn tell_raylet(&self, order: &ResizeOrder, size: PodSize) -> Result<PodSize, Resized> {
-        let resources = [("CPU", size.cpu), ("memory", size.memory)];
-        let resources = resources.map(|(name, amount)| (ResourceName::from(name), amount));
-        let named = resources
-            .into_iter()
-            .map(|(name, amount)| (name.as_str().to_owned(), amount.as_f64()));
-        let id = order.node_id.as_bytes().to_vec();
-        let reply = self.gcs.resize_raylet(id, named.collect()).await;
-        let total = reply.map_err(|error| {
-            let text = error.to_string();
-            if error.is_unimplemented() {
-                Resized::NotAllowed(text)
-            } else {
-                Resized::Failed(text)
-            }
-        })?;
+        let totals = [("CPU", size.cpu), ("memory", size.memory)];
+        let total = self.call_raylet(order, totals).await?;
         let amount = |name: &str| {
             let value = total.get(name).copied();
             let missing = || Resized::Failed(format!("the raylet says nothing of its {name}"));
@@ -250,6 +243,25 @@ impl Resizer {
         Ok(PodSize {
             cpu: amount("CPU")?,
             memory: amount("memory")?,
+        })
+    }
+
+    /// Sets totals of the raylet, and returns all that it has then.
+    async fn call_raylet<const N: usize>(
+        &self,
+        order: &ResizeOrder,
+        totals: [(&str, Quantity); N],
+    ) -> Result<BTreeMap<String, f64>, Resized> {
+        let named = totals.map(|(name, amount)| (name.to_owned(), amount.as_f64()));
+        let id = order.node_id.as_bytes().to_vec();
+        let reply = self.gcs.resize_raylet(id, named.into()).await;
+        reply.map_err(|error| {
+            let text = error.to_string();
+            if error.is_unimplemented() {
+                Resized::NotAllowed(text)
+            } else {
+                Resized::Failed(text)
+            }
         })
     }
 

@@ -98,12 +98,13 @@ impl PodResize {
     /// Returns what the pod is to have.
     ///
     /// That it is to grow is noted first and asked for then: seen in between, it looks as if it had been done.
+    /// What has failed is not asked for any more: then it stays as it is.
     #[must_use]
     pub fn expected(&self) -> PodSize {
         let is_noted = self
             .basis
             .as_ref()
-            .is_some_and(|basis| basis.note.resizing_at.is_some());
+            .is_some_and(|basis| basis.note.resizing_at.is_some() && basis.note.failure.is_none());
         if self.state == ResizeState::Resized && is_noted {
             PodSize {
                 cpu: self.desired.cpu.max(self.max.cpu),

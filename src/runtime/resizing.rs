@@ -84,13 +84,8 @@ impl Resizing {
     fn is_due(&self, order: &ResizeOrder, known: &BTreeMap<PodName, Known>) -> bool {
         let now = self.clock.now();
         let is_quiet = |pod: &Known| pod.is_under_way || now < pod.quiet_until;
-        let is_ask = matches!(order.step, ResizeStep::Ask(_));
-        let is_off = || {
-            let off = self.off.borrow();
-            off.as_ref().is_some_and(|off| now < off.until)
-        };
         let is_waiting = known.get(&order.pod).is_some_and(is_quiet);
-        !(is_waiting || is_ask && is_off())
+        !(is_waiting || is_off(self.off.borrow().as_ref(), (order.step, now)))
     }
 
     fn learn(&self, order: &ResizeOrder, resized: &Resized, known: &mut BTreeMap<PodName, Known>) {
@@ -99,8 +94,8 @@ impl Resizing {
         match resized {
             Resized::Done | Resized::Stale => {}
             Resized::NotAllowed(why) => {
-                let (until, why) = (now.plus_ms(OFF_MS), why.clone());
-                self.off.send_replace(Some(ResizeOff { until, why }));
+                let refused = (order.step, why.as_str());
+                self.off.send_if_modified(|off| turn_off(off, refused, now));
             }
             Resized::Refused(_) | Resized::Failed(_) => {
                 let failures = failures.saturating_add(1);
@@ -120,5 +115,63 @@ impl Resizing {
             detail: resized.detail(),
         }
         .emit(&self.metrics);
+    }
+}
+
+/// Returns whether a step is not even tried: raylets may be told although no pod can be resized.
+fn is_off(off: Option<&ResizeOff>, (step, now): (ResizeStep, Timestamp)) -> bool {
+    let off = off.filter(|off| now < off.until);
+    off.is_some_and(|off| off.is_deaf || matches!(step, ResizeStep::Ask(_)))
+}
+
+/// Takes over that a step is not allowed at all; returns whether that is news.
+///
+/// The news have a decision made at once. Whatever pods hear the same later must not do so again: each decision
+/// would have them asked anew.
+fn turn_off(off: &mut Option<ResizeOff>, (step, why): (ResizeStep, &str), now: Timestamp) -> bool {
+    let held = off.take().filter(|held| now < held.until);
+    let was_deaf = held.as_ref().is_some_and(|held| held.is_deaf);
+    let is_deaf = was_deaf || step == ResizeStep::Tell;
+    let is_news = held.is_none() || is_deaf != was_deaf;
+    *off = Some(ResizeOff {
+        until: now.plus_ms(OFF_MS),
+        why: why.to_owned(),
+        is_deaf,
+    });
+    is_news
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OFF_MS, ResizeStep, is_off, turn_off};
+    use crate::model::{PodSize, Timestamp};
+
+    const ASK: ResizeStep = ResizeStep::Ask(PodSize::of((1_000, 1)));
+    const NOW: Timestamp = Timestamp::from_ms(1_000);
+
+    #[test]
+    fn where_no_pod_can_be_resized_raylets_are_still_told() {
+        let mut off = None;
+        assert!(turn_off(&mut off, (ASK, "the Role says no"), NOW));
+        assert!(is_off(off.as_ref(), (ASK, NOW)));
+        assert!(!is_off(off.as_ref(), (ResizeStep::Tell, NOW)));
+        let over = NOW.plus_ms(OFF_MS);
+        assert!(!is_off(off.as_ref(), (ASK, over)));
+    }
+
+    #[test]
+    fn where_raylets_cannot_be_told_nobody_is_asked_again_and_it_is_news_once() {
+        let mut off = None;
+        assert!(turn_off(&mut off, (ASK, "no"), NOW));
+        assert!(turn_off(&mut off, (ResizeStep::Tell, "no"), NOW));
+        for step in [ASK, ResizeStep::Tell] {
+            assert!(is_off(off.as_ref(), (step, NOW)), "{step:?}");
+            assert!(!turn_off(&mut off, (step, "no"), NOW), "{step:?}");
+            assert!(off.as_ref().is_some_and(|off| off.is_deaf), "{step:?}");
+        }
+        let over = NOW.plus_ms(OFF_MS);
+        assert!(!is_off(off.as_ref(), (ResizeStep::Tell, over)));
+        assert!(turn_off(&mut off, (ASK, "no"), over));
+        assert!(!is_off(off.as_ref(), (ResizeStep::Tell, over)));
     }
 }

@@ -5,6 +5,7 @@ use rayscaler::embedded::pods::ResizeRoom;
 use serde_json::{Value, json};
 
 use super::options;
+use crate::support::ray_venv::RayVersion;
 use crate::support::raycluster::{Group, Manifest};
 use crate::world::{World, cluster};
 
@@ -106,6 +107,38 @@ async fn where_the_role_does_not_allow_it_nodes_are_added_and_it_is_said() {
     assert!(metrics.contains(line), "{metrics}");
     let log = world.sidecar_log();
     assert!(log.contains("cannot patch resource"), "{log}");
+    world.end().await;
+}
+
+/// Until its raylet has heard of it a pod would count with what it is to have: for ever, where none can hear.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_ray_does_not_know_of_it_nodes_are_added_and_it_is_said() {
+    let world = World::start(growing(3), options().ray(RayVersion::Oldest)).await;
+    world.user(&["actor", "one", "--num-cpus=1"]).await;
+    let pods = world.pods_of("small", 1).await;
+    world.user(&["actor", "two", "--num-cpus=1"]).await;
+    let pods = [pods, world.pods_of("small", 2).await].concat();
+    assert_eq!(note(&pod(&world, &pods[0]).await), Value::Null);
+    let metrics = world.admin("metrics").await;
+    let line = r#"rayscaler_input_problems{code="resize_refused""#;
+    assert!(metrics.contains(line), "{metrics}");
+    // An earlier sidecar may have begun all the same.
+    let begun = json!({"resizing-at": 1}).to_string();
+    let annotations = json!({"ray.io/ippr-status": begun});
+    let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+    let api = world.cluster.pods();
+    for name in &pods {
+        let params = PatchParams::default();
+        api.patch(name, &params, &patch).await.unwrap();
+    }
+    world.user(&["actor", "three", "--num-cpus=1"]).await;
+    world.pods_of("small", 3).await;
+    let metrics = world.admin("metrics").await;
+    let refused = metrics.lines().filter(|line| {
+        line.starts_with("rayscaler_pod_resizes_total") && line.contains("not_allowed")
+    });
+    let refused = refused.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    assert!(refused.sum::<f64>() <= 4.0, "{metrics}");
     world.end().await;
 }
 

@@ -154,7 +154,7 @@ impl World {
             (None, Parts::Real) => KubeApi::shared_on(Server::Real).await,
             (None, Parts::Embedded) => KubeApi::shared_on(Server::Embedded).await,
         };
-        let embedded = (options.parts == Parts::Embedded).then(EmbeddedRay::new);
+        let embedded = (options.parts == Parts::Embedded).then(|| EmbeddedRay::new(options.ray));
         let admin_port = support::free_port();
         let mut env = options.env.clone();
         env.insert("AUTOSCALER_METRIC_PORT".to_owned(), admin_port.to_string());

@@ -210,6 +210,16 @@ async fn a_resize_is_answered_with_what_came_of_it<H: Head>(head: H) {
         let request = ResizeRayletResourceInstancesRequest { node_id, resources };
         call::<_, ResizeRayletResourceInstancesReply>(&head, RESIZE, (request, &[])).await
     };
+    let nothing = ResizeRayletResourceInstancesRequest {
+        node_id: worker.id(),
+        ..ResizeRayletResourceInstancesRequest::default()
+    };
+    let same: ResizeRayletResourceInstancesReply =
+        call(&head, RESIZE, (nothing, &[])).await.unwrap();
+    let before = node(&head, &worker.id()).await;
+    for name in ["CPU", "memory"] {
+        assert_eq!(same.total_resources[name], before.total_resources[name]);
+    }
     let reply = resize(worker.id(), "CPU", 4.0).await.unwrap();
     assert_eq!(reply.total_resources["CPU"], 4.0);
     assert!(reply.total_resources.contains_key("memory"), "{reply:?}");

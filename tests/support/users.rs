@@ -4,12 +4,15 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rayscaler::embedded::ray::{RayHead, RayRuntime, Reach, RuntimeSettings, Settings};
+use rayscaler::embedded::ray::{
+    CallFault, Callee, Faults, RayHead, RayRuntime, Reach, RuntimeSettings, Settings,
+};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::embedded_driver::EmbeddedDriver;
 use super::process::Running;
+use super::ray_venv::RayVersion;
 
 /// Longer than any test; the test's own deadline is shorter.
 const FOR_EVER: Duration = Duration::from_secs(3600);
@@ -51,6 +54,16 @@ impl User {
     }
 }
 
+/// A Ray that knows no resizing of raylets yet.
+struct OldRay;
+
+impl Faults for OldRay {
+    fn on_call(&self, _callee: Callee, method: &str) -> Option<CallFault> {
+        let is_unknown = method == "ResizeRayletResourceInstances";
+        is_unknown.then_some(CallFault::Refused(tonic::Code::Unimplemented))
+    }
+}
+
 /// An embedded head behind sockets, its raylets, and its users.
 #[derive(Debug)]
 pub struct EmbeddedRay {
@@ -62,8 +75,8 @@ pub struct EmbeddedRay {
 }
 
 impl EmbeddedRay {
-    /// Returns a head whose GCS comes with the head's pod.
-    pub fn new() -> Self {
+    /// Returns a head whose GCS comes with the head's pod; of the oldest Ray it has what autoscalers notice.
+    pub fn new(version: RayVersion) -> Self {
         // Where a sidecar beside a real head finds the logs of the session.
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("session_latest/logs")).unwrap();
@@ -72,6 +85,9 @@ impl EmbeddedRay {
             ..Settings::default()
         };
         let head = RayHead::new(settings, super::now());
+        if version == RayVersion::Oldest {
+            head.set_faults(Arc::new(OldRay));
+        }
         let reach = Reach::Sockets {
             gcs: Ipv4Addr::LOCALHOST,
         };

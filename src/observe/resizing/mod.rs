@@ -25,6 +25,8 @@ pub struct ResizeOff {
     pub until: Timestamp,
     /// Who said no, in words.
     pub why: String,
+    /// Whether raylets cannot be told either, so that what Kubernetes has done is of no use.
+    pub is_deaf: bool,
 }
 
 /// Returns what may be resized; empty unless the RayCluster asks for it.
@@ -63,6 +65,12 @@ pub(crate) fn resizing(
         Some(off) => {
             let is_under_way = |state| matches!(state, ResizeState::Asked | ResizeState::Resized);
             resizing.pods.retain(|_, pod| is_under_way(pod.state));
+            for pod in resizing.pods.values_mut() {
+                pod.max = pod.desired;
+                if off.is_deaf {
+                    pod.state = ResizeState::Unsettled;
+                }
+            }
             problems.push(Problem {
                 code: "resize_refused".to_owned(),
                 detail: format!("{}; pods are not resized, nodes are added instead", off.why),

@@ -394,6 +394,7 @@ fn while_nobody_allows_it_nothing_counts_on_growth_and_what_runs_is_seen_to_its_
     let off = ResizeOff {
         until: NOW.plus_ms(1),
         why: "the Role says no".to_owned(),
+        is_deaf: false,
     };
     let cluster = cluster(&limits().to_string(), &[]);
     let (found, problems) = look(&cluster, &pod(&[]), Some(&off));
@@ -404,4 +405,38 @@ fn while_nobody_allows_it_nothing_counts_on_growth_and_what_runs_is_seen_to_its_
     assert_eq!(found.pods.len(), 1);
     let over = ResizeOff { until: NOW, ..off };
     assert!(look(&cluster, &pod(&[]), Some(&over)).0.pods[&PodName::from("w")].can_grow());
+}
+
+/// A pod counts with what it is to have until its raylet has heard of it: that must not go on where none ever does.
+#[test]
+fn while_raylets_cannot_be_told_pods_count_as_they_are() {
+    let grown = || resources("4", "8Gi");
+    let asked = note(json!(999), Value::Null);
+    let cases = [
+        ("noted", vec![(NOTE, asked.clone())]),
+        ("asked for", vec![(SPEC, grown()), (NOTE, asked.clone())]),
+        (
+            "done",
+            vec![(SPEC, grown()), (STATUS, grown()), (NOTE, asked)],
+        ),
+    ];
+    let cluster = cluster(&limits().to_string(), &[]);
+    let mut off = ResizeOff {
+        until: NOW.plus_ms(1),
+        why: "this Ray does not know how".to_owned(),
+        is_deaf: true,
+    };
+    for (what, edits) in cases {
+        let (found, problems) = look(&cluster, &pod(&edits), Some(&off));
+        let seen = &found.pods[&PodName::from("w")];
+        assert_eq!(seen.state, ResizeState::Unsettled, "{what}");
+        assert_eq!(problems[0].code, "resize_refused");
+    }
+    // Where they can be told, they are; and nobody is asked for more.
+    off.is_deaf = false;
+    let noted = [(NOTE, note(json!(999), Value::Null))];
+    let (found, _) = look(&cluster, &pod(&noted), Some(&off));
+    let seen = &found.pods[&PodName::from("w")];
+    assert_eq!(seen.state, ResizeState::Resized);
+    assert_eq!(seen.expected(), size(1_000, 2));
 }
