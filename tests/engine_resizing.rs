@@ -270,3 +270,31 @@ fn noted(failure: Option<ResizeFailure>) -> Cluster {
     }));
     cluster
 }
+
+/// Equal pods are looked at once, however many of them have to grow.
+#[test]
+fn a_thousand_pods_that_grow_cost_steps_by_their_number_and_not_by_its_square() {
+    const PODS: usize = 1_000;
+    for is_running in [true, false] {
+        let mut cluster = growable(3_000).demand("CPU=8", 1_100);
+        for at in 0..PODS {
+            let name = format!("w{at:04}");
+            if is_running {
+                cluster = cluster.idle("small", &name, 1);
+                with_raylet(&mut cluster, &name);
+            } else {
+                cluster = cluster.starting("small", &name);
+            }
+            note(&mut cluster, &name, (BASE, BASE), ResizeState::Settled);
+        }
+        cluster.snapshot.sort();
+        let (history, now) = (&cluster.history, cluster.now);
+        let steps = 20 * u64::try_from(PODS).unwrap();
+        let engine = Engine::default();
+        let decision = engine.decide_within(&cluster.snapshot, history, now, steps);
+        assert!(!decision.is_cut, "more than {steps} steps");
+        assert_eq!(replicas(&decision, "small"), (1_000, 1_100));
+        let resizes = if is_running { PODS } else { 0 };
+        assert_eq!(decision.resizes.len(), resizes);
+    }
+}

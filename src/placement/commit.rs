@@ -1,5 +1,7 @@
 //! Changes of the pool: placements that are taken over, nodes that come and go, caps.
 
+use std::collections::BTreeSet;
+
 use super::caps::{Caps, Usage};
 use super::growth::Fresh;
 use super::lineup::{Entry, Pick};
@@ -123,8 +125,9 @@ impl Pool {
             .collect();
         let class = |slot: usize| self.slots[slot].class(ledger);
         let can_grow = |slot: usize| self.states[index(class(slot))].grows_to.is_some();
+        let resized: BTreeSet<usize> = moved.iter().copied().collect();
         let mut left: Vec<usize> = (0..first_new)
-            .filter(|at| can_grow(*at) && !moved.contains(at))
+            .filter(|at| can_grow(*at) && !resized.contains(at))
             .collect();
         left.sort_by_key(|at| self.slots[*at].key);
         moved.extend(left);

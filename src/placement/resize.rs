@@ -2,6 +2,13 @@
 //!
 //! As in Ray a node grows to the most it may have, never by need, and only for what found no place
 //! on the nodes as they are.
+//!
+//! # Cost
+//!
+//! A step for each node that is resized, and one for each class of nodes whenever less is left than one of it would
+//! take. Nodes are mostly equal: looked at one by one, so many that each is resized would cost the square of their number.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Quantity, ResourceMap};
 
@@ -10,8 +17,8 @@ use super::lineup::Pick;
 use super::outfit::{ABSENT, Outfits};
 use super::pool::{Ledger, Pool};
 use super::queue::Queue;
-use super::shape::ShapeId;
-use super::state::{NodeState, Scratch, Trial, terms};
+use super::shape::{Apart, ShapeId, index};
+use super::state::{NodeState, Scratch, Terrain, Trial, terms};
 
 /// Holds one node that is to be resized, with what it takes then.
 #[derive(Debug, Clone)]
@@ -25,12 +32,36 @@ pub(super) struct Resized {
     pub(super) fill: Vec<(usize, u64)>,
 }
 
-struct Candidate {
-    slot: usize,
-    pick: Option<usize>,
-    has_own: bool,
+/// Holds nodes that can grow and are equal, with what one of them takes.
+struct Candidates {
     state: NodeState,
+    has_own: bool,
     fill: Vec<(usize, u64)>,
+    /// Those that are left, the first of the list last: its place there, its slot, and its place among the picks.
+    left: Vec<(usize, usize, Option<usize>)>,
+    /// What one of them takes of the queue as it is.
+    trial: Option<Trial>,
+}
+
+impl Candidates {
+    /// Returns the place in the list of the first that is left.
+    fn first(&self) -> Option<usize> {
+        self.left.last().map(|(place, ..)| *place)
+    }
+
+    /// Offers the queue anew where less is left than one of them would take; returns whether one takes any.
+    fn refresh(
+        &mut self,
+        (queue, terrain): (&Queue, Terrain<'_>),
+        (budget, scratch): (&mut Budget, &mut Scratch),
+    ) -> bool {
+        let is_known = |trial: &Trial| queue.still_has(&trial.fill);
+        if !self.left.is_empty() && !self.trial.as_ref().is_some_and(is_known) {
+            budget.spend(1);
+            self.trial = self.state.offer((queue, self.has_own), terrain, scratch);
+        }
+        !self.left.is_empty() && self.trial.is_some()
+    }
 }
 
 impl Pool {
@@ -47,26 +78,25 @@ impl Pool {
         let mut resized = Vec::new();
         // What the steps did not reach is not known to need more room.
         while !queue.is_empty() && !candidates.is_empty() && budget.step(1) {
-            budget.spend(u64::try_from(candidates.len()).unwrap_or(u64::MAX));
-            let mut best: Option<(usize, Trial)> = None;
-            for (at, candidate) in candidates.iter().enumerate() {
-                let trial = candidate
-                    .state
-                    .offer((queue, candidate.has_own), terrain, scratch);
-                let Some(trial) = trial else { continue };
-                if best.as_ref().is_none_or(|(_, held)| trial.rank > held.rank) {
-                    best = Some((at, trial));
-                }
-            }
-            let Some((at, trial)) = best else { break };
-            let candidate = candidates.remove(at);
+            // What takes nothing of a queue takes nothing of less.
+            candidates
+                .retain_mut(|it| it.refresh((&*queue, terrain), (&mut *budget, &mut *scratch)));
+            let best = candidates.iter_mut().max_by(|one, other| {
+                let rank = |it: &Candidates| it.trial.as_ref().map(|trial| trial.rank);
+                let order = rank(one).cmp(&rank(other));
+                order.then(other.first().cmp(&one.first()))
+            });
+            let Some(best) = best else { break };
+            let (Some(trial), Some((_, slot, pick))) = (&best.trial, best.left.pop()) else {
+                break;
+            };
             queue.take(&trial.fill, 1);
-            let mut fill = candidate.fill;
+            let mut fill = best.fill.clone();
             fill.extend_from_slice(&trial.fill);
             resized.push(Resized {
-                slot: candidate.slot,
-                pick: candidate.pick,
-                after: candidate.state.after(&trial.fill, order, terrain),
+                slot,
+                pick,
+                after: best.state.after(&trial.fill, order, terrain),
                 fill,
             });
         }
@@ -79,39 +109,53 @@ impl Pool {
         order: &[ShapeId],
         picks: &[Pick],
         ledger: Ledger,
-    ) -> Vec<Candidate> {
-        let mut found: Vec<(usize, Option<usize>)> = Vec::new();
-        let of_picks = picks
-            .iter()
-            .enumerate()
-            .map(|(at, pick)| (pick.slot, Some(at)));
-        found.extend(of_picks);
+    ) -> Vec<Candidates> {
+        let picked: BTreeSet<usize> = picks.iter().map(|pick| pick.slot).collect();
         let mut others: Vec<usize> = (0..self.slots.len())
-            .filter(|at| self.slots[*at].count > 0)
+            .filter(|at| self.slots[*at].count > 0 && !picked.contains(at))
             .collect();
-        others.retain(|at| picks.iter().all(|pick| pick.slot != *at));
         others.sort_by_key(|at| self.slots[*at].key);
-        found.extend(others.into_iter().map(|at| (at, None)));
-        let mut candidates = Vec::new();
-        for (slot, pick) in found {
-            let before = self.states[super::shape::index(self.slots[slot].class(ledger))].clone();
-            let Some(size) = before.grows_to else {
+        let of_picks = picks.iter().enumerate();
+        let of_picks = of_picks.map(|(at, pick)| (pick.slot, Some(at)));
+        let found = of_picks.chain(others.into_iter().map(|at| (at, None)));
+        // Equal nodes are looked at once.
+        let mut known: BTreeMap<(u32, &[(usize, u64)]), usize> = BTreeMap::new();
+        let mut candidates: Vec<Candidates> = Vec::new();
+        for (place, (slot, pick)) in found.enumerate() {
+            let class = self.slots[slot].class(ledger);
+            let Some(size) = self.states[index(class)].grows_to else {
                 continue;
             };
-            let fill: Vec<(usize, u64)> = pick.map_or_else(Vec::new, |at| picks[at].fill.to_vec());
-            let is_own = |at: &usize| self.shapes.get(order[*at]).apart == super::shape::Apart::Own;
-            let has_own = fill.iter().any(|(at, _)| is_own(at));
-            let state = before.after(&fill, order, self.terrain());
-            let state = self.grown(&state, size);
-            candidates.push(Candidate {
-                slot,
-                pick,
-                has_own,
-                state,
-                fill,
-            });
+            let fill = pick.map_or(&[][..], |at| &*picks[at].fill);
+            let at = *known.entry((class, fill)).or_insert(candidates.len());
+            if at == candidates.len() {
+                candidates.push(self.candidates_of(class, size, (fill, order)));
+            }
+            candidates[at].left.push((place, slot, pick));
+        }
+        for equal in &mut candidates {
+            equal.left.reverse();
         }
         candidates
+    }
+
+    /// Returns the nodes of a class that take `fill` already, grown; none of them yet.
+    fn candidates_of(
+        &mut self,
+        class: u32,
+        size: (i64, i64),
+        (fill, order): (&[(usize, u64)], &[ShapeId]),
+    ) -> Candidates {
+        let is_own = |at: &usize| self.shapes.get(order[*at]).apart == Apart::Own;
+        let has_own = fill.iter().any(|(at, _)| is_own(at));
+        let state = self.states[index(class)].after(fill, order, self.terrain());
+        Candidates {
+            state: self.grown(&state, size),
+            has_own,
+            fill: fill.to_vec(),
+            left: Vec::new(),
+            trial: None,
+        }
     }
 
     /// Returns a node with other totals of CPU and memory; what is in use stays in use.
