@@ -140,3 +140,28 @@ fn a_name_in_another_groups_list_changes_what_neither_is_to_have() {
     let lines = act(&mut cluster, &Engine::default());
     assert_eq!(lines, ["hold foreign_name"]);
 }
+
+#[test]
+fn a_list_that_is_emptied_does_not_unlock_its_group() {
+    let engine = Engine::default();
+    let mut cluster = named_elsewhere(NodeStatus::Terminating).demand("CPU=4", 1);
+    see(&mut cluster);
+    cluster.group_mut("naming").workers_to_delete.clear();
+    wait(&mut cluster, 35);
+    let lines = act(&mut cluster, &engine);
+    assert!(lines.contains(&"hold group_locked".to_owned()), "{lines:?}");
+    assert!(
+        lines.contains(&"other 0 -> 1: tasks".to_owned()),
+        "{lines:?}"
+    );
+    cluster
+        .snapshot
+        .nodes
+        .retain(|node| node.name.as_str() != "w1");
+    wait(&mut cluster, 1);
+    let lines = act(&mut cluster, &engine);
+    assert!(
+        !lines.contains(&"hold group_locked".to_owned()),
+        "{lines:?}"
+    );
+}

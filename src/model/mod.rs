@@ -48,7 +48,7 @@ pub use intent::{ANNOTATION_INTENT, HeadPod, INTENT_BYTES_MAX, Intent};
 pub use labels::Labels;
 pub use mode::ScalingMode;
 pub use node::{Node, NodeId, NodeKind, NodeStatus, PodName, ReplicaName};
-pub use operator_waits::{BEHIND_REFUSED, Missing, OperatorWaits, PODS_REFUSED};
+pub use operator_waits::{BEHIND_REFUSED, Going, Missing, OperatorWaits, PODS_REFUSED};
 pub use orders::{Orders, Protection};
 pub use pace::{Pace, Recommendation, ScaleEvent};
 pub use quantity::{Quantity, ResourceMap, ResourceName};

@@ -3,13 +3,11 @@
 //! The operator acknowledges nothing. What it does shows in pods only, so what it does not do is
 //! told by how long pods stay away or stay.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    ClusterSnapshot, NodeKind, NodeStatus, PodName, Timestamp, WorkerGroup, WorkerGroupName,
-};
+use super::{ClusterSnapshot, NodeKind, NodeStatus, PodName, Timestamp, WorkerGroupName};
 
 /// The word for what is taken back because Kubernetes refuses to make the pods.
 pub const PODS_REFUSED: &str = "pods_refused";
@@ -40,40 +38,27 @@ pub struct Missing {
 pub struct OperatorWaits {
     /// Groups with fewer pods than asked for.
     pub missing: BTreeMap<WorkerGroupName, Missing>,
-    /// Pods that are going and that a list names, or that the operator deletes of its own accord: the group of that
-    /// list, or of that pod, is locked meanwhile.
-    pub going_since: BTreeMap<PodName, Timestamp>,
+    /// Pods that are going since a list has named them, or since the operator deletes them of its own accord: a group is
+    /// locked meanwhile.
+    pub going: BTreeMap<PodName, Going>,
+}
+
+/// Says since when a pod has been going that locks a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Going {
+    /// Since when.
+    pub since: Timestamp,
+    /// The group that is locked: the one whose list names the pod, which may be another one than the pod's own, and
+    /// where the operator deletes it of its own accord the one that owns it. It stays locked when the list is emptied.
+    pub group: WorkerGroupName,
 }
 
 impl OperatorWaits {
     /// Returns since when a group has been locked, and the pod that has been going for longest.
-    ///
-    /// That may be a pod of another group: the operator locks the group whose list names a pod, not the one that owns it.
-    /// Of the list of a multi-host group it heeds only pods of that group.
     #[must_use]
-    pub fn lock_of<'a>(
-        &'a self,
-        snapshot: &ClusterSnapshot,
-        group: &WorkerGroup,
-    ) -> Option<(Timestamp, &'a PodName)> {
-        if self.going_since.is_empty() {
-            return None;
-        }
-        let taken_down = &snapshot.taken_down;
-        let listed = group.workers_to_delete.iter();
-        // What the operator deletes of its own accord locks the group that owns it, whoever else names it.
-        let listed = listed.filter(|pod| !taken_down.contains_key(*pod));
-        let own = taken_down.iter().filter(|(_, owner)| **owner == group.name);
-        let locking = listed.chain(own.map(|(pod, _)| pod));
-        let going = locking.filter_map(|pod| self.going_since.get_key_value(pod));
-        let mut going: Vec<_> = going.map(|(pod, since)| (*since, pod)).collect();
-        going.sort_unstable();
-        let is_own = |pod: &PodName| {
-            let mut nodes = snapshot.nodes.iter();
-            nodes.any(|node| node.name == *pod && node.group == group.name)
-        };
-        let mut going = going.into_iter();
-        going.find(|(_, pod)| group.num_of_hosts <= 1 || is_own(pod))
+    pub fn lock_of(&self, group: &WorkerGroupName) -> Option<(Timestamp, &PodName)> {
+        let going = self.going.iter().filter(|(_, it)| it.group == *group);
+        going.map(|(pod, it)| (it.since, pod)).min()
     }
 
     /// Takes in what is there.
@@ -91,20 +76,29 @@ impl OperatorWaits {
                 terminating.insert(&node.name, &node.group);
             }
         }
-        let mut going: BTreeSet<&PodName> = BTreeSet::new();
+        let mut locking: BTreeMap<&PodName, &WorkerGroupName> = BTreeMap::new();
         for group in &snapshot.groups {
+            // Of the list of a group of several hosts the operator heeds only pods of that group.
             let is_heeded = |pod: &&PodName| {
                 let owner = terminating.get(pod);
                 owner.is_some_and(|owner| group.num_of_hosts <= 1 || **owner == group.name)
             };
-            going.extend(group.workers_to_delete.iter().filter(is_heeded));
+            for pod in group.workers_to_delete.iter().filter(is_heeded) {
+                locking.entry(pod).or_insert(&group.name);
+            }
         }
+        // What the operator deletes of its own accord locks the group that owns it, whoever else names it.
+        locking.extend(&snapshot.taken_down);
         let is_known = |group: &WorkerGroupName| snapshot.group(group).is_some();
-        let taken_down = snapshot.taken_down.iter();
-        going.extend(taken_down.filter(|it| is_known(it.1)).map(|it| it.0));
-        self.going_since.retain(|pod, _| going.contains(pod));
-        for pod in going {
-            self.going_since.entry(pod.clone()).or_insert(at);
+        self.going.retain(|pod, it| {
+            is_known(&it.group) && (terminating.contains_key(pod) || locking.contains_key(pod))
+        });
+        for (pod, group) in locking.into_iter().filter(|(_, group)| is_known(group)) {
+            let going = self.going.entry(pod.clone()).or_insert_with(|| Going {
+                since: at,
+                group: group.clone(),
+            });
+            going.group.clone_from(group);
         }
         self.observe_missing(snapshot, &pods, at);
     }
@@ -130,7 +124,7 @@ impl OperatorWaits {
                 self.missing.remove(&group.name);
                 continue;
             }
-            let lock = self.lock_of(snapshot, group);
+            let lock = self.lock_of(&group.name);
             let is_locked = lock.is_some_and(|(since, _)| is_kept(since));
             let known = self.missing.get(&group.name);
             let known = known.filter(|known| pods <= known.pods && !is_locked && !is_behind);

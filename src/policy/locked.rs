@@ -25,7 +25,7 @@ pub(crate) fn lock_of<'a>(
     ctx: PolicyContext<'a>,
     group: &WorkerGroup,
 ) -> Option<(Timestamp, &'a PodName)> {
-    ctx.history.operator.lock_of(ctx.snapshot, group)
+    ctx.history.operator.lock_of(&group.name)
 }
 
 /// Lets demand go around groups that have been locked for long.

@@ -1,7 +1,7 @@
 //! The minimal case of each deviation: what the profile `ray` makes of it, and what the default one.
 
 use rayscaler::model::{
-    Asked, GangWait, Input, Missing, NodeStatus, PlacementStrategy, PodSize, ReplicaBounds,
+    Asked, GangWait, Going, Input, Missing, NodeStatus, PlacementStrategy, PodSize, ReplicaBounds,
     ScaleEvent,
 };
 use serde_json::{Value, json};
@@ -167,8 +167,11 @@ fn coming_and_going() -> Vec<Row> {
     locked.group_mut("cpu4").workers_to_delete = vec!["w1".into()];
     locked.node_mut("w1").status = NodeStatus::Terminating;
     locked = locked.demand("CPU=4", 1);
-    let going = &mut locked.history.operator.going_since;
-    going.insert("w1".into(), since);
+    let going = Going {
+        since,
+        group: "cpu4".into(),
+    };
+    locked.history.operator.going.insert("w1".into(), going);
     let mut withdrawn = cpu4().replicas("cpu4", 1);
     let asked = Asked {
         replicas: 1,
