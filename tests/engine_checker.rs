@@ -10,7 +10,7 @@ use rayscaler::engine::invariants::{Again, check_again, check_of};
 use rayscaler::engine::{ChainEntry, Engine};
 use rayscaler::model::{
     LabelConstraint, LabelOperator, LabelSelector, NodeId, NodeStatus, PlacementStrategy,
-    PodResize, Reason, ResizeState, ScaleDecision, Unserved,
+    PodResize, PodSize, Reason, ResizeState, ScaleDecision, Unserved,
 };
 use rayscaler::policy::{Plan, Policy, PolicyContext, PolicyEntry, Registry, Stage};
 use serde_json::{Value, json};
@@ -226,6 +226,28 @@ fn i12_growth_keeps_within_the_caps_over_all_groups() {
         json!({"nodes_max": 3, "resources_max": {"CPU": 12}}),
     );
     assert_eq!(ids(&cluster, &enough, &decision), Vec::<&str>::new());
+}
+
+#[test]
+fn i12_pods_that_grow_keep_within_the_caps_over_all_groups() {
+    let size = |cores: i64| PodSize::of((cores * 1_000, 0));
+    let mut cluster = cpu4().busy("cpu4", "w1").demand("CPU=4", 1);
+    let pod = PodResize {
+        current: size(4),
+        desired: size(4),
+        max: size(8),
+        ..PodResize::default()
+    };
+    let resizing = &mut cluster.snapshot.resizing;
+    resizing.groups.insert("cpu4".into(), size(8));
+    resizing.pods.insert("w1".into(), pod);
+    cluster.node_mut("w1").node_id = NodeId::from_bytes(&[7; 28]);
+    let decision = right(&cluster);
+    assert_eq!(decision.resizes.len(), 1, "{decision:#?}");
+    let resources = |cores: u32| engine_with("maximum", json!({"resources_max": {"CPU": cores}}));
+    assert_eq!(ids(&cluster, &resources(7), &decision), ["I12"]);
+    let enough = ids(&cluster, &resources(8), &decision);
+    assert_eq!(enough, Vec::<&str>::new());
 }
 
 /// Raises the first group: by one each time that it is asked, or when the first node is `w1`.

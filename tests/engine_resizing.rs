@@ -4,11 +4,14 @@
 #[path = "support/core/mod.rs"]
 mod support;
 
-use rayscaler::engine::{Engine, Profile};
+use rayscaler::engine::invariants::{self, Again};
+use rayscaler::engine::{ChainEntry, Engine, Profile};
 use rayscaler::model::{
     Completeness, Input, NodeId, PodResize, PodSize, ResizeBasis, ResizeFailure, ResizeNote,
     ResizeState, ScaleDecision,
 };
+use rayscaler::policy::{PolicyContext, Registry};
+use serde_json::json;
 use support::builders::{Cluster, group, resources};
 
 const BASE: PodSize = PodSize::of((4_000, 16_000_000_000));
@@ -188,7 +191,7 @@ fn a_minimum_that_can_grow_serves_what_it_can_grow_to() {
 #[test]
 fn the_profile_ray_counts_what_is_to_come_as_ray_does() {
     let chain = Profile::Ray.chain();
-    let engine = Engine::new(&chain, &rayscaler::policy::Registry::default());
+    let engine = Engine::new(&chain, &Registry::default());
     let engine = engine.unwrap().with_profile(Profile::Ray);
     let mut cluster = growable(10).demand("CPU=8", 1).replicas("small", 1);
     cluster.snapshot.sort();
@@ -297,4 +300,91 @@ fn a_thousand_pods_that_grow_cost_steps_by_their_number_and_not_by_its_square() 
         let resizes = if is_running { PODS } else { 0 };
         assert_eq!(decision.resizes.len(), resizes);
     }
+}
+
+/// Returns the decision where all groups together may have so many processors.
+fn decide_capped(cluster: &mut Cluster, cpu_max: i64) -> ScaleDecision {
+    let mut chain = ChainEntry::defaults();
+    let entry = chain.iter_mut().find(|entry| entry.name == "maximum");
+    entry.unwrap().settings = json!({"resources_max": {"CPU": cpu_max}});
+    let engine = Engine::new(&chain, &Registry::default()).unwrap();
+    cluster.snapshot.sort();
+    let decision = engine.decide(&cluster.snapshot, &cluster.history, cluster.now);
+    let ctx = PolicyContext {
+        snapshot: &cluster.snapshot,
+        history: &cluster.history,
+        now: cluster.now,
+    };
+    assert_eq!(invariants::check_of(&engine, ctx, &decision), []);
+    for again in Again::ALL {
+        assert_eq!(
+            invariants::check_again(&engine, ctx, &decision, again),
+            None
+        );
+    }
+    decision
+}
+
+#[test]
+fn pods_grow_within_the_caps_over_all_groups() {
+    // By what is allowed: how many pods are resized, and how many there are then.
+    for (cpu_max, expected) in [
+        (7, (0, 1)),
+        (8, (1, 1)),
+        (11, (1, 1)),
+        (12, (1, 2)),
+        (16, (1, 2)),
+        (20, (1, 3)),
+    ] {
+        let mut cluster = growable(10).busy("small", "w").demand("CPU=1", 20);
+        with_raylet(&mut cluster, "w");
+        note(&mut cluster, "w", (BASE, BASE), ResizeState::Settled);
+        let decision = decide_capped(&mut cluster, cpu_max);
+        let found = (decision.resizes.len(), replicas(&decision, "small").1);
+        assert_eq!(found, expected, "{cpu_max}");
+    }
+}
+
+/// Its pod would find the caps met by those that have grown, be idle and go, and be launched again.
+#[test]
+fn nothing_is_launched_whose_pod_the_caps_would_not_let_grow() {
+    let asked = || growable(10).demand("CPU=8", 3);
+    let mut cluster = asked();
+    let decision = decide_capped(&mut cluster, 12);
+    assert_eq!(replicas(&decision, "small"), (0, 1));
+    cluster.apply(&decision);
+    let decision = decide_capped(&mut cluster, 12);
+    assert_eq!(replicas(&decision, "small"), (1, 1));
+    let mut cluster = asked().starting("small", "w");
+    note(&mut cluster, "w", (BASE, BASE), ResizeState::Settled);
+    let decision = decide_capped(&mut cluster, 12);
+    assert_eq!(replicas(&decision, "small"), (1, 1));
+    let mut cluster = asked().idle("small", "w", 1);
+    with_raylet(&mut cluster, "w");
+    note(&mut cluster, "w", (BASE, BASE), ResizeState::Settled);
+    let decision = decide_capped(&mut cluster, 12);
+    assert_eq!(replicas(&decision, "small"), (1, 1));
+    assert_eq!(decision.resizes.len(), 1);
+    // One too many goes for good.
+    let mut cluster = asked().busy("small", "w").idle("small", "x", 100_000);
+    for (pod, size) in [("w", MAX), ("x", BASE)] {
+        with_raylet(&mut cluster, pod);
+        note(&mut cluster, pod, (size, size), ResizeState::Settled);
+    }
+    cluster.node_mut("w").total = resources("CPU=8 memory=32e9");
+    let (pod, seen_at) = ("x".into(), cluster.now.minus_ms(1));
+    cluster.history.removable.insert(pod, seen_at);
+    let decision = decide_capped(&mut cluster, 12);
+    assert_eq!(replicas(&decision, "small"), (2, 1));
+}
+
+/// What a pod would have once it has grown is too much for the caps: it serves as it is.
+#[test]
+fn a_group_that_may_not_grow_at_all_is_launched_as_its_template_says() {
+    let mut cluster = growable(10).demand("CPU=1", 20);
+    let decision = decide_capped(&mut cluster, 7);
+    assert_eq!(replicas(&decision, "small"), (0, 1));
+    let mut cluster = growable(10).demand("CPU=8", 1);
+    let decision = decide_capped(&mut cluster, 7);
+    assert_eq!(replicas(&decision, "small"), (0, 0));
 }

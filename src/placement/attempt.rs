@@ -50,18 +50,19 @@ impl Pool {
         let mut queue = queue.clone();
         let terrain = self.terrain();
         let mut picks = lineup.fill((&mut queue, is_long), terrain, (budget, scratch));
+        let mut usage = self.usage.clone();
         let mut resized = Vec::new();
         if self.has_resizing && !queue.is_empty() {
             let order = queue.shapes();
             let means = (&mut *budget, &mut *scratch);
-            resized = self.fill_resized((&mut queue, &order), &picks, ledger, means);
+            resized = self.fill_resized((&mut queue, &order), &picks, (ledger, &mut usage), means);
             let absorbed: BTreeSet<usize> = resized.iter().filter_map(|it| it.pick).collect();
             // A node that was picked and then resized is committed once.
             let kept = picks.into_iter().enumerate();
             let kept = kept.filter(|(at, _)| !absorbed.contains(at));
             picks = kept.map(|(_, pick)| pick).collect();
         }
-        let mut growth = Growth::new(self, (&queue, ledger), lineup);
+        let mut growth = Growth::new(self, (&queue, ledger), lineup, usage);
         while !queue.is_empty()
             && budget.step(1)
             && growth.step(&mut queue, &mut (&mut *budget, &mut *scratch))

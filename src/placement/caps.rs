@@ -1,11 +1,15 @@
 //! Ceilings over all groups together.
+//!
+//! Everything counts as large as placing takes it to be: what is to be resized and what is launched to be resized, too,
+//! with what it will have. Otherwise nodes would be launched whose pods the ceilings do not let grow then.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::model::{Quantity, ResourceMap, ResourceName};
 
 use super::outfit::Outfit;
-use super::pool::Pool;
+use super::pool::{Pool, Template};
 use super::shape::index;
 
 /// Caps what all worker groups together may have; without entries nothing is capped.
@@ -25,18 +29,25 @@ impl Caps {
     }
 }
 
+/// Holds the hosts of a replica: each total, and how many have it.
+type Hosts = Vec<(ResourceMap, u64)>;
+
 /// Counts what the worker groups have against the caps.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Usage {
     pub(super) caps: Caps,
     pub(super) nodes: u128,
+    /// What a replica has once its pods are as large as placing takes them to be, by position of the group: hosts with
+    /// a total and a count.
+    grown: Arc<[Hosts]>,
     resources: BTreeMap<ResourceName, i128>,
 }
 
 impl Usage {
-    pub(super) fn new(caps: Caps) -> Self {
+    pub(super) fn new(caps: Caps, grown: Arc<[Hosts]>) -> Self {
         Self {
             caps,
+            grown,
             ..Self::default()
         }
     }
@@ -76,6 +87,27 @@ impl Usage {
         }
     }
 
+    /// Returns whether a node may become another one: what it gains must be left.
+    pub(super) fn allows(&self, from: &Outfit, to: &Outfit) -> bool {
+        self.caps.resources_max.iter().all(|(name, max)| {
+            let amount = |outfit: &Outfit| i128::from(outfit.amount(name.as_str()).units());
+            let gain = amount(to).saturating_sub(amount(from));
+            let have = self.resources.get(name).copied().unwrap_or(0);
+            gain <= 0 || have.saturating_add(gain) <= i128::from(max.units())
+        })
+    }
+
+    /// Adds replicas of a group whose pods grow.
+    pub(super) fn add_grown(&mut self, group: usize, replicas: u64) {
+        let grown = Arc::clone(&self.grown);
+        self.add_hosts(&grown[group], replicas);
+    }
+
+    /// Returns how many more replicas of a group the caps allow whose pods grow.
+    pub(super) fn room_grown(&self, group: usize) -> u64 {
+        self.room(&self.grown[group])
+    }
+
     /// Returns how many more replicas the caps allow, each made of hosts with a total and a count.
     pub(super) fn room(&self, hosts: &[(ResourceMap, u64)]) -> u64 {
         let nodes: u128 = hosts.iter().map(|(_, count)| u128::from(*count)).sum();
@@ -106,37 +138,41 @@ impl Pool {
         self.outfits.get(self.states[index(class)].outfit)
     }
 
+    /// Returns what new replicas have once their pods are as large as placing takes them to be, by position of the group.
+    pub(super) fn grown_hosts(&self) -> Arc<[Hosts]> {
+        let total = |(class, count): &(u32, u64)| {
+            let registered = self.outfit_of(*class).registered();
+            let total = registered.map(|(name, amount)| (name.clone(), amount));
+            (total.collect(), *count)
+        };
+        let hosts = |template: &Template| template.launch.iter().map(total).collect();
+        self.templates.iter().map(hosts).collect()
+    }
+
     /// Adds nodes of a group to what counts against the caps.
     pub(super) fn add_to_usage(&mut self, (group, class): (Option<usize>, u32), nodes: u64) {
         let Some(mut usage) = self.usage.take() else {
             return;
         };
         if group.is_some() {
-            usage.add(self.capped((group, class)).registered(), nodes);
+            usage.add(self.outfit_of(class).registered(), nodes);
         }
         self.usage = Some(usage);
     }
 
     /// Takes nodes out of what counts against the caps.
-    pub(super) fn take_from_usage(&mut self, class: (Option<usize>, u32), nodes: u64) {
+    pub(super) fn take_from_usage(&mut self, class: u32, nodes: u64) {
         if let Some(mut usage) = self.usage.take() {
-            usage.remove(self.capped(class).registered(), nodes);
+            usage.remove(self.outfit_of(class).registered(), nodes);
             self.usage = Some(usage);
         }
     }
 
-    /// Returns what of a class of nodes counts against the caps: a new node is launched as its template says, whatever it
-    /// may be resized to later.
-    pub(super) fn capped(&self, (group, class): (Option<usize>, u32)) -> &Outfit {
-        let state = &self.states[index(class)];
-        let outfit = |class: u32| self.states[index(class)].outfit;
-        let template = group.and_then(|at| self.templates.get(at));
-        let template = template.filter(|_| !state.is_running);
-        let base = template.and_then(|template| {
-            let mut pairs = template.launch.iter().zip(&template.kinds);
-            pairs.find(|((grown, _), _)| outfit(*grown) == state.outfit)
-        });
-        self.outfits
-            .get(base.map_or(state.outfit, |(_, (class, _))| outfit(*class)))
+    /// Counts a node of a group as what it has become.
+    pub(super) fn change_in_usage(&mut self, group: Option<usize>, (from, to): (u32, u32)) {
+        if group.is_some() {
+            self.take_from_usage(from, 1);
+            self.add_to_usage((group, to), 1);
+        }
     }
 }

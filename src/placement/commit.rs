@@ -136,6 +136,10 @@ impl Pool {
                 Ledger::Free => Ledger::Whole,
                 Ledger::Whole => Ledger::Free,
             };
+            let (group, before) = (
+                self.slots[resized.slot].group,
+                self.slots[resized.slot].whole,
+            );
             let size = self.states[index(self.slots[resized.slot].class(ledger))].grows_to;
             let mut after = self.states[index(self.slots[resized.slot].class(other))].clone();
             if let Some(size) = size {
@@ -145,6 +149,7 @@ impl Pool {
             self.slots[resized.slot].hold(class, other, Vec::new());
             let class = self.intern(resized.after.clone());
             self.slots[resized.slot].hold(class, ledger, placement.uses(&resized.fill, claims));
+            self.change_in_usage(group, (before, self.slots[resized.slot].whole));
             if let Origin::Node(at) = self.slots[resized.slot].origin {
                 self.resized.push(at);
             }
@@ -211,8 +216,7 @@ impl Pool {
             }
             self.slots[slot].count = 0;
             self.replay.leave(*at);
-            let class = (self.slots[slot].group, self.slots[slot].whole);
-            self.take_from_usage(class, 1);
+            self.take_from_usage(self.slots[slot].whole, 1);
             self.lineups = Default::default();
         }
     }
@@ -252,7 +256,7 @@ impl Pool {
                 let each = slot.uses.iter().filter(|(_, each)| *each > 0);
                 uses.extend(each.map(|(claim, each)| (*claim, each.saturating_mul(count))));
             }
-            let class = (slot.group, slot.whole);
+            let class = slot.whole;
             self.take_from_usage(class, count);
         }
         self.lineups = Default::default();
@@ -267,14 +271,13 @@ impl Pool {
         if !caps.is_set() {
             return;
         }
-        let mut usage = Usage::new(caps);
+        let mut usage = Usage::new(caps, self.grown_hosts());
         for slot in self
             .slots
             .iter()
             .filter(|slot| slot.count > 0 && !slot.is_head)
         {
-            let outfit = self.capped((slot.group, slot.whole));
-            usage.add(outfit.registered(), slot.count);
+            usage.add(self.outfit_of(slot.whole).registered(), slot.count);
         }
         for group in self.outside.values() {
             if let Some(total) = self.templates[*group].any_total() {

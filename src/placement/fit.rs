@@ -104,7 +104,7 @@ impl Pool {
             let is_capped = || {
                 usage
                     .as_ref()
-                    .is_some_and(|usage| usage.room(&template.totals) == 0)
+                    .is_some_and(|usage| usage.room_grown(index) == 0)
             };
             let reason = if !outfits().any(|outfit| outfit.could_hold(shape)) {
                 let lacks = outfits().next().filter(|_| index < GROUPS_EXPLAINED);

@@ -1,13 +1,13 @@
 //! Launches for requests that found no place on the nodes that are there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::budget::Budget;
 use super::caps::Usage;
 use super::lineup::{Lineup, STRIDES};
 use super::packing::Worth;
-use super::pool::{Ledger, Pool, Template};
+use super::pool::{Ledger, Pool};
 use super::queue::Queue;
 use super::spare::ToCome;
 use super::state::{Scratch, Terrain, Trial};
@@ -39,6 +39,10 @@ pub(super) struct Growth<'a> {
     candidates: Vec<Candidate>,
     /// Counted only where there are caps.
     usage: Option<Usage>,
+    /// The same before anything is launched.
+    pub(super) before: Option<Usage>,
+    /// Groups that are launched as their templates say: the caps would not let their pods grow.
+    small: BTreeSet<usize>,
     pub(super) fresh: Vec<Fresh>,
     /// Replicas that were asked for before and are nothing but a number so far, by position of the group.
     pub(super) spare: BTreeMap<usize, u64>,
@@ -55,6 +59,7 @@ impl<'a> Growth<'a> {
         pool: &'a Pool,
         (queue, ledger): (&Queue, Ledger),
         lineup: &mut Lineup,
+        before: Option<Usage>,
     ) -> Self {
         let terrain = pool.terrain();
         let spare = if queue.is_empty() {
@@ -96,8 +101,10 @@ impl<'a> Growth<'a> {
         Self {
             pool,
             terrain,
-            usage: pool.usage.clone().filter(|_| !candidates.is_empty()),
+            usage: before.clone().filter(|_| !candidates.is_empty()),
+            before,
             candidates,
+            small: BTreeSet::new(),
             fresh: Vec::new(),
             spare,
             launched: BTreeMap::new(),
@@ -163,7 +170,37 @@ impl<'a> Growth<'a> {
         true
     }
 
+    /// Has groups launched as their templates say where the caps do not allow more.
+    fn keep_small(&mut self) {
+        let Some(usage) = &self.usage else { return };
+        for candidate in &mut self.candidates {
+            let template = &self.pool.templates[candidate.group];
+            let is_spare = self.spare.get(&candidate.group).is_some_and(|it| *it > 0);
+            let is_small = template.launch == template.kinds;
+            if is_spare || is_small || usage.room_grown(candidate.group) > 0 {
+                continue;
+            }
+            self.small.insert(candidate.group);
+            let mut kinds = template.launch.iter().zip(&template.kinds);
+            let small = kinds.find(|((class, _), _)| *class == candidate.class);
+            if let Some((_, (class, _))) = small {
+                (candidate.class, candidate.trial) = (*class, None);
+            }
+        }
+    }
+
+    /// Returns the kinds of hosts that a replica of a group has, and how many of each.
+    fn kinds(&self, group: usize) -> &'a [(u32, u64)] {
+        let template = &self.pool.templates[group];
+        if self.small.contains(&group) {
+            &template.kinds
+        } else {
+            &template.launch
+        }
+    }
+
     fn refresh(&mut self, queue: &Queue, (budget, scratch): &mut Means<'_>) {
+        self.keep_small();
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.retain_mut(|candidate| {
             if self.all_room(candidate.group) == 0 {
@@ -223,7 +260,7 @@ impl<'a> Growth<'a> {
 
     /// Returns how many hosts of a candidate's kind a replica has.
     fn hosts_of(&self, candidate: &Candidate) -> u64 {
-        let mut kinds = self.pool.templates[candidate.group].launch.iter();
+        let mut kinds = self.kinds(candidate.group).iter();
         let own = kinds.find(|(class, _)| *class == candidate.class);
         own.map_or(1, |(_, hosts)| *hosts)
     }
@@ -285,21 +322,25 @@ impl<'a> Growth<'a> {
             *spare = spare.saturating_sub(replicas);
         } else {
             if let Some(usage) = &mut self.usage {
-                usage.add_hosts(&template.totals, replicas);
+                if self.small.contains(&group) {
+                    usage.add_hosts(&template.totals, replicas);
+                } else {
+                    usage.add_grown(group, replicas);
+                }
             }
             let launched = self.launched.entry(group).or_default();
             *launched = launched.saturating_add(replicas);
         }
         if template.hosts > 1 {
             let first = (class, replicas, is_spare);
-            self.fill_siblings((group, template), first, queue, means);
+            self.fill_siblings(group, first, queue, means);
         }
     }
 
     /// Places what fits on the other hosts of new replicas.
     fn fill_siblings(
         &mut self,
-        (group, template): (usize, &Template),
+        group: usize,
         (first, replicas, is_spare): (u32, u64, bool),
         queue: &mut Queue,
         (budget, scratch): &mut Means<'_>,
@@ -308,7 +349,7 @@ impl<'a> Growth<'a> {
             let count = count.saturating_sub(u64::from(*class == first));
             (*class, count.saturating_mul(replicas))
         };
-        let mut siblings: Vec<(u32, u64)> = template.launch.iter().map(others).collect();
+        let mut siblings: Vec<(u32, u64)> = self.kinds(group).iter().map(others).collect();
         while !queue.is_empty() && budget.step(1) {
             let mut best: Option<(usize, Trial)> = None;
             for (at, (class, _)) in siblings
@@ -374,7 +415,10 @@ impl<'a> Growth<'a> {
         let launched = self.launched.get(&group).copied().unwrap_or(0);
         let room = template.room.saturating_sub(launched);
         match &self.usage {
-            Some(usage) if room > 0 => room.min(usage.room(&template.totals)),
+            Some(usage) if room > 0 && self.small.contains(&group) => {
+                room.min(usage.room(&template.totals))
+            }
+            Some(usage) if room > 0 => room.min(usage.room_grown(group)),
             _ => room,
         }
     }

@@ -61,6 +61,12 @@ impl Outfit {
         total.is_some_and(|total| total > Quantity::ZERO)
     }
 
+    /// Returns the total of a resource.
+    pub(super) fn amount(&self, name: &str) -> Quantity {
+        let total = self.position(name).and_then(|at| self.items[at].total);
+        total.unwrap_or_default()
+    }
+
     /// Returns the totals by name.
     pub(super) fn registered(&self) -> impl Iterator<Item = (&ResourceName, Quantity)> {
         self.items

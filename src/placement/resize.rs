@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{Quantity, ResourceMap};
 
 use super::budget::Budget;
+use super::caps::Usage;
 use super::lineup::Pick;
 use super::outfit::{ABSENT, Outfits};
 use super::pool::{Ledger, Pool};
@@ -35,6 +36,8 @@ pub(super) struct Resized {
 /// Holds nodes that can grow and are equal, with what one of them takes.
 struct Candidates {
     state: NodeState,
+    /// What one of them has now; `None` where that does not count against the caps.
+    counted: Option<u32>,
     has_own: bool,
     fill: Vec<(usize, u64)>,
     /// Those that are left, the first of the list last: its place there, its slot, and its place among the picks.
@@ -47,6 +50,14 @@ impl Candidates {
     /// Returns the place in the list of the first that is left.
     fn first(&self) -> Option<usize> {
         self.left.last().map(|(place, ..)| *place)
+    }
+
+    /// Returns whether the caps let one of them grow.
+    fn may_grow(&self, usage: Option<&Usage>, outfits: &Outfits) -> bool {
+        let (Some(usage), Some(from)) = (usage, self.counted) else {
+            return true;
+        };
+        usage.allows(outfits.get(from), outfits.get(self.state.outfit))
     }
 
     /// Offers the queue anew where less is left than one of them would take; returns whether one takes any.
@@ -65,12 +76,12 @@ impl Candidates {
 }
 
 impl Pool {
-    /// Places what is left on nodes that can grow; each is visited at most once.
+    /// Places what is left on nodes that can grow; each is visited at most once. What they gain is added to `usage`.
     pub(super) fn fill_resized(
         &mut self,
         (queue, order): (&mut Queue, &[ShapeId]),
         picks: &[Pick],
-        ledger: Ledger,
+        (ledger, usage): (Ledger, &mut Option<Usage>),
         (budget, scratch): (&mut Budget, &mut Scratch),
     ) -> Vec<Resized> {
         let mut candidates = self.candidates_to_resize(order, picks, ledger);
@@ -78,9 +89,11 @@ impl Pool {
         let mut resized = Vec::new();
         // What the steps did not reach is not known to need more room.
         while !queue.is_empty() && !candidates.is_empty() && budget.step(1) {
-            // What takes nothing of a queue takes nothing of less.
-            candidates
-                .retain_mut(|it| it.refresh((&*queue, terrain), (&mut *budget, &mut *scratch)));
+            // What takes nothing of a queue takes nothing of less, and the caps leave less and less.
+            candidates.retain_mut(|it| {
+                it.may_grow(usage.as_ref(), terrain.outfits)
+                    && it.refresh((&*queue, terrain), (&mut *budget, &mut *scratch))
+            });
             let best = candidates.iter_mut().max_by(|one, other| {
                 let rank = |it: &Candidates| it.trial.as_ref().map(|trial| trial.rank);
                 let order = rank(one).cmp(&rank(other));
@@ -91,6 +104,10 @@ impl Pool {
                 break;
             };
             queue.take(&trial.fill, 1);
+            if let (Some(usage), Some(from)) = (usage.as_mut(), best.counted) {
+                usage.remove(terrain.outfits.get(from).registered(), 1);
+                usage.add(terrain.outfits.get(best.state.outfit).registered(), 1);
+            }
             let mut fill = best.fill.clone();
             fill.extend_from_slice(&trial.fill);
             resized.push(Resized {
@@ -129,7 +146,10 @@ impl Pool {
             let fill = pick.map_or(&[][..], |at| &*picks[at].fill);
             let at = *known.entry((class, fill)).or_insert(candidates.len());
             if at == candidates.len() {
-                candidates.push(self.candidates_of(class, size, (fill, order)));
+                let mut equal = self.candidates_of(class, size, (fill, order));
+                let group = self.slots[slot].group;
+                equal.counted = group.map(|_| self.states[index(class)].outfit);
+                candidates.push(equal);
             }
             candidates[at].left.push((place, slot, pick));
         }
@@ -151,6 +171,7 @@ impl Pool {
         let state = self.states[index(class)].after(fill, order, self.terrain());
         Candidates {
             state: self.grown(&state, size),
+            counted: None,
             has_own,
             fill: fill.to_vec(),
             left: Vec::new(),

@@ -153,14 +153,14 @@ impl Growth<'_> {
         }
         let launched = self.launched_without(groups);
         let template = &self.pool.templates[group];
-        let usage = self.pool.usage.clone().map(|mut usage| {
+        let usage = self.before.clone().map(|mut usage| {
             for (at, replicas) in &launched {
-                usage.add_hosts(&self.pool.templates[*at].totals, *replicas);
+                usage.add_grown(*at, *replicas);
             }
             usage
         });
         launched.get(&group).copied().unwrap_or(0) < template.room
-            && usage.is_none_or(|usage| usage.room(&template.totals) > 0)
+            && usage.is_none_or(|usage| usage.room_grown(group) > 0)
     }
 
     fn launched_without(&self, groups: &[usize]) -> BTreeMap<usize, u64> {

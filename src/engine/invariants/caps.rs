@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::model::{
     ClusterSnapshot, GroupDecision, History, LEAVING, NodeKind, NodeStatus, PodName, RECYCLED,
-    ScaleDecision, WorkerGroup,
+    ResizeRequest, ResizeState, ScaleDecision, WorkerGroup,
 };
 use crate::placement::Caps;
 
@@ -20,10 +20,10 @@ pub fn check_caps(
 ) -> Vec<Violation> {
     let mut violations = Vec::new();
     let growth = Growth::of(snapshot, decision);
-    if !growth.is_chosen {
+    if !growth.is_chosen && decision.resizes.is_empty() {
         return violations;
     }
-    if let Some(nodes_max) = caps.nodes_max {
+    if let Some(nodes_max) = caps.nodes_max.filter(|_| growth.is_chosen) {
         let pairs = || decision.groups.iter().zip(&snapshot.groups);
         // Beyond the maximum the operator creates nothing.
         let total: u128 = pairs()
@@ -50,6 +50,8 @@ pub fn check_caps(
                 i128::from(*replicas).saturating_mul(replica_units(spec, history, name.as_str()))
             })
             .fold(0, i128::saturating_add);
+        let grown = units_grown(snapshot, decision, name.as_str());
+        let chosen = chosen.saturating_add(grown);
         if chosen > 0 && there.saturating_add(chosen) > i128::from(max.units()) {
             let detail =
                 format!("{name}: {chosen} units on top of {there}, at most {max} are allowed");
@@ -138,4 +140,27 @@ fn units_there(
         .filter(|node| !going.contains(&(&node.group, &node.replica)))
         .map(|node| i128::from(node.total.get(name).units()).max(0))
         .fold(0, i128::saturating_add)
+}
+
+/// Returns what nodes of groups gain of a resource because they are chosen to grow in place.
+///
+/// What has been decided on before, or is taken back, is no choice.
+fn units_grown(snapshot: &ClusterSnapshot, decision: &ScaleDecision, name: &str) -> i128 {
+    let gain = |request: &ResizeRequest| {
+        let pod = snapshot.resizing.pods.get(&request.pod)?;
+        let node = snapshot
+            .nodes
+            .iter()
+            .find(|node| node.name == request.pod)?;
+        let size = match name {
+            "CPU" => request.desired.cpu,
+            "memory" => request.desired.memory,
+            _ => return None,
+        };
+        let is_chosen = pod.state == ResizeState::Settled && node.kind == NodeKind::Worker;
+        let gain = i128::from(size.units()).saturating_sub(node.total.get(name).units().into());
+        is_chosen.then_some(gain.max(0))
+    };
+    let gains = decision.resizes.iter().filter_map(gain);
+    gains.fold(0, i128::saturating_add)
 }
