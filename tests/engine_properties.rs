@@ -372,6 +372,16 @@ proptest! {
         prop_assert_eq!(invariants::check_caps(&cluster.snapshot, &cluster.history, &decision, &caps), []);
     }
 
+    /// Pods that grow in place count as large as they become, at every stage of it.
+    #[test]
+    fn i12_caps_on_resources_hold_and_are_met_once(cluster in clusters(), cpu_max in 1..48_i64) {
+        let mut chain = ChainEntry::defaults();
+        let entry = chain.iter_mut().find(|entry| entry.name == "maximum").unwrap();
+        entry.settings = json!({"resources_max": {"CPU": cpu_max}});
+        let engine = Engine::new(&chain, &Registry::default()).unwrap();
+        is_sound_and_stable(&engine, &cluster)?;
+    }
+
     /// `engine::finish` cannot be switched off: whatever the chain is, bounds and knowledge count.
     #[test]
     fn any_chain_keeps_the_invariants(cluster in clusters(), keep in proptest::collection::vec(any::<bool>(), policies().count())) {
