@@ -142,6 +142,25 @@ async fn what_only_a_person_can_change_is_tried_every_half_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn once_the_right_to_write_is_back_nothing_waits_for_the_half_minute() {
+    let mut answers: Vec<_> = (0..9).map(|_| refused(403)).collect();
+    answers.extend([done(0, 3), refused(403)]);
+    let world = World::start(answers);
+    world.tell(seen(waiting(3)));
+    world.until(80_000).await;
+    assert_eq!(world.times_of("act 3").len(), 9);
+    world.may_write.notify_one();
+    world.until(80_001).await;
+    assert_eq!(world.times_of("act 3").last(), Some(&80_000));
+    // What is refused all the same waits as before.
+    world.tell(seen(waiting(4)));
+    world.until(80_002).await;
+    world.may_write.notify_one();
+    world.until(80_500).await;
+    assert_eq!(world.times_of("act 4"), [80_001, 80_002]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failure_that_somebody_else_settled_is_forgotten() {
     let world = World::start(vec![refused(500), refused(422)]);
     world.tell(seen(waiting(3)));

@@ -5,7 +5,7 @@
 mod support;
 
 use rayscaler::engine::{ChainEntry, Engine};
-use rayscaler::model::{Input, PlacementStrategy, RemovalCause};
+use rayscaler::model::{Input, NodeStatus, PlacementStrategy, PodName, RemovalCause, ScaleEvent};
 use rayscaler::policy::Registry;
 use serde_json::{Value, json};
 use support::builders::{Cluster, group, lines};
@@ -54,6 +54,38 @@ fn a_mass_of_idle_nodes_goes_by_parts() {
         assert!(minutes < 20);
     }
     assert_eq!(minutes, 6);
+}
+
+#[test]
+fn what_was_drained_and_could_not_be_named_counts_once_and_makes_no_room() {
+    let mut cluster = idle_cluster(100);
+    see(&mut cluster);
+    let engine = Engine::default();
+    let decision = cluster.decide_with(&engine);
+    let going = decision.groups[0].remove.iter();
+    let drained: Vec<PodName> = going.flat_map(|removal| removal.pods.clone()).collect();
+    assert_eq!(drained.len(), 25);
+    let event = ScaleEvent {
+        removed: 25,
+        ..ScaleEvent::default()
+    };
+    let paced = Input::Paced(&"cpu".into(), event);
+    cluster.history.absorb(&paced, cluster.now);
+    for pod in &drained {
+        let accepted = Input::DrainAccepted(pod);
+        cluster.history.absorb(&accepted, cluster.now);
+        cluster.node_mut(pod.as_str()).status = NodeStatus::Stopped;
+    }
+    for (seconds, idle) in [(1, 0), (58, 0), (1, 18)] {
+        wait(&mut cluster, seconds);
+        let decision = cluster.decide_with(&engine);
+        let of = |cause| {
+            let removals = decision.groups[0].remove.iter();
+            removals.filter(|removal| removal.cause == cause).count()
+        };
+        let found = (of(RemovalCause::Stopped), of(RemovalCause::Idle));
+        assert_eq!(found, (25, idle), "after {seconds} s more");
+    }
 }
 
 #[test]

@@ -3,12 +3,14 @@
 //! Nothing here retries, but for a patch that is refused with its intent and may be accepted without. The next pass
 //! starts from a fresh observation; [`outcome`] says how soon.
 
+mod caution;
 pub mod drain;
 mod drained;
 pub mod dry_run;
 mod intent_keeper;
 pub mod kube;
 mod members;
+mod memory;
 pub mod outcome;
 mod paced;
 pub mod patch;
@@ -27,13 +29,11 @@ pub use sidecar::{SidecarAct, WriteMode};
 pub use tell::{Teller, Telling};
 pub use terminate::{Terminated, Terminator};
 
-use paced::Paced;
+pub(crate) use memory::{remember, remember_act, uncounted};
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{
-    ClusterSnapshot, GroupDecision, History, Input, Intent, PodName, ScaleDecision, Timestamp,
-};
+use crate::model::{ClusterSnapshot, History, Intent, PodName, ScaleDecision, Timestamp};
 
 /// Holds what is to be done, and what was known when it was decided.
 #[derive(Debug, Clone, Copy)]
@@ -51,13 +51,10 @@ impl Order<'_> {
     #[must_use]
     pub fn intent(&self, drained: &Drained, (plan, now): (&PatchPlan, Timestamp)) -> Intent {
         let mut history = self.history.clone();
-        for pod in &drained.accepted {
-            history.absorb(&Input::DrainAccepted(pod), now);
-        }
-        for (pod, by) in &drained.leaving {
-            history.absorb(&Input::ToldToGo { pod, by: *by }, now);
-        }
         remember(&mut history, &plan.groups, self.decision, now);
+        let answers = (&drained.accepted[..], &drained.leaving);
+        let act = (self.decision, &plan.groups[..]);
+        memory::remember_drains(&mut history, answers, act, now);
         // The list says of these that they go; whoever reads it needs no other word, and there may be hundreds.
         let listed = self.snapshot.groups.iter();
         let listed = listed.flat_map(|group| &group.workers_to_delete);
@@ -67,34 +64,6 @@ impl Order<'_> {
         }
         history.drained_at.retain(|pod, _| !named.contains(pod));
         Intent::of(&history, self.snapshot.writing.own.as_ref(), now)
-    }
-}
-
-/// Has `history` remember what a patch changed.
-pub(crate) fn remember(
-    history: &mut History,
-    changes: &[GroupChange],
-    decision: &ScaleDecision,
-    now: Timestamp,
-) {
-    for change in changes {
-        let (group, from, to) = (&change.name, change.replicas_from, change.replicas_to);
-        history.absorb(&Input::Scaled { group, from, to }, now);
-        let surge = decision.group(group).map_or(0, GroupDecision::surge);
-        let surged = Input::Surged {
-            group,
-            replicas: to,
-            surge,
-        };
-        history.absorb(&surged, now);
-        for pod in &change.named {
-            history.absorb(&Input::Named(pod), now);
-        }
-        let pace = Paced::of(change, decision);
-        history.absorb(&Input::Paced(group, pace.event), now);
-        if let Some(refused) = pace.gave_up {
-            history.absorb(&Input::GaveUp { group, refused }, now);
-        }
     }
 }
 
@@ -108,7 +77,8 @@ pub struct Applied {
     /// Pods that must go and have work, and until when they may finish it: their replicas are off
     /// the number already, and are named then.
     pub leaving: BTreeMap<PodName, Timestamp>,
-    /// Replicas that nobody was asked about, for lack of time: the next pass comes at once.
+    /// Replicas that nobody was asked about, for lack of time or before a patch went through again: the next pass comes
+    /// at once.
     pub not_asked: usize,
     /// What became of the patch.
     pub patch: PatchOutcome,

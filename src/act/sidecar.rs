@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
+use super::caution::Caution;
 use super::drain::Drainer;
 use super::drained::{Drained, unanswered};
 use super::intent_keeper::IntentKeeper;
@@ -44,6 +45,7 @@ pub struct SidecarAct {
     drainer: Drainer,
     kube: KubeAct,
     intent: IntentKeeper,
+    caution: Caution,
     dry_run: DryRun,
     mode: watch::Receiver<WriteMode>,
     stopping: watch::Receiver<bool>,
@@ -64,6 +66,7 @@ impl SidecarAct {
             drainer: drainer.stopped_by(stopping.clone()),
             kube,
             intent: IntentKeeper::default(),
+            caution: Caution::default(),
             dry_run: DryRun::default(),
             mode,
             stopping,
@@ -148,7 +151,8 @@ impl SidecarAct {
         }
         let told = self.drainer.tell(snapshot, &decision.drains);
         let told = tokio::time::timeout(TELLING_TAKES, told);
-        let (mut drained, told) = tokio::join!(self.drain(snapshot, decision), told);
+        let (asked, spared) = self.caution.spare(order);
+        let (mut drained, told) = tokio::join!(self.drain(snapshot, &asked), told);
         // An accepted drain cannot be taken back, so its pod is still named; nothing else is written.
         let ends = self
             .is_stopping()
@@ -160,17 +164,24 @@ impl SidecarAct {
         let leaving = drained.leaving.keys().cloned().collect();
         let permits = (&drained.may_go, &leaving);
         let plan = patch::plan_with(snapshot, decision, permits).or_else(|| {
-            let says_nothing_new = snapshot.writing.must_claim() || decision.nudge;
-            says_nothing_new.then(|| PatchPlan::nothing(snapshot))
+            // Who is spared waits for a patch that goes through; an operator that waits looks again for any.
+            let must_write = snapshot.writing.must_claim() || decision.nudge || spared > 0;
+            must_write.then(|| PatchPlan::nothing(snapshot))
         });
         let (patch, unsure) = match plan {
             None => (PatchOutcome::Nothing, None),
             Some(plan) => {
                 let intent = order.intent(&drained, (&plan, now));
                 let texts = (&snapshot.writing.seen, intent.to_text());
-                self.patch(plan, texts, now).await
+                let changes_groups = !plan.groups.is_empty();
+                let (patch, unsure) = self.patch(plan, texts, now).await;
+                self.caution.learn(&patch, changes_groups);
+                (patch, unsure)
             }
         };
+        if matches!(patch, PatchOutcome::Done { .. }) {
+            drained.not_asked = drained.not_asked.saturating_add(spared);
+        }
         drained.take_told(told.unwrap_or_else(|_| unanswered(&decision.drains)));
         Applied {
             drained: drained.accepted,
@@ -192,7 +203,7 @@ impl SidecarAct {
     ) -> (PatchOutcome, Option<Unsure>) {
         let bare = plan.clone().fenced(seen);
         if self.intent.is_left_out(now) {
-            if plan.groups.is_empty() {
+            if plan.groups.is_empty() && !self.caution.is_on() {
                 // It would have said nothing but the intent.
                 return (PatchOutcome::Nothing, None);
             }

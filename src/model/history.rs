@@ -59,7 +59,7 @@ pub enum Input<'a> {
     },
     /// The RayCluster was patched: the pod now stands in `workersToDelete`.
     Named(&'a PodName),
-    /// The same patch in detail; the moments in it mean nothing.
+    /// The same patch in detail, or what was drained although no patch has named it; the moments in it mean nothing.
     Paced(&'a WorkerGroupName, ScaleEvent),
     /// A patch asked for more than is wanted, to make up for pods on their way out.
     Surged {
@@ -251,6 +251,12 @@ impl History {
                 self.recover(at);
             }
         }
+    }
+
+    /// Returns whether the raylet in a pod has accepted to end as idle; who was told to finish its work has not.
+    #[must_use]
+    pub fn ends_idle(&self, pod: &PodName) -> bool {
+        self.drained_at.contains_key(pod) && !self.finish_by.contains_key(pod)
     }
 
     /// Returns when Ray was last told of this.

@@ -1,6 +1,6 @@
 //! How fast each group has been changed lately, for the rules that limit it.
 //!
-//! Only our own patches that went through are counted, by [`Pace::record`]. What the RayCluster
+//! Only our own patches that went through are counted, and drains that cannot be taken back, by [`Pace::record`]. What the RayCluster
 //! asked for when it was last looked at is kept besides: within one decision, which is repeated
 //! until it is stable, the difference is what this very decision has asked for.
 
@@ -40,7 +40,7 @@ pub struct ScaleEvent {
     pub at: Timestamp,
     /// Replicas asked for in addition.
     pub launched: u32,
-    /// Replicas named because nobody used them.
+    /// Replicas given up because nobody used them: named, or drained although no patch could name them.
     pub removed: u32,
     /// Replicas named for any reason.
     pub named: u32,
@@ -99,7 +99,7 @@ impl Pace {
             named,
             ..
         } = change;
-        if launched == 0 && named == 0 {
+        if (launched, removed, named) == (0, 0, 0) {
             return;
         }
         let events = self.events.entry(group.clone()).or_default();

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{RemovalCause, Timestamp, WorkerGroupName};
+use crate::placement::ReplicaState;
 
 use super::lately::Lately;
 use super::{GroupPlan, HumanDuration, Plan, PolicyContext};
@@ -192,7 +193,13 @@ impl Brake<'_> {
                 continue;
             };
             let hosts = u64::from(group.num_of_hosts.max(1));
-            let present = u64::try_from(draft.live.len()).unwrap_or(u64::MAX);
+            // What was drained and could not be named is there, and is counted as removed already.
+            let is_counted = |replica: &&ReplicaState| {
+                let mut nodes = replica.nodes(ctx.snapshot);
+                nodes.any(|node| ctx.history.ends_idle(&node.name))
+            };
+            let present = draft.live.iter().filter(|replica| !is_counted(replica));
+            let present = u64::try_from(present.count()).unwrap_or(u64::MAX);
             let nodes = present.saturating_mul(hosts);
             let mut tally = Tally {
                 name: group.name.clone(),

@@ -13,11 +13,13 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::audit::{Audit, Checked};
 use super::backoff::Backoff;
 use super::unsure::UnsurePatches;
 use super::work_budget::{WorkBudget, next_check_at};
-use crate::act::{ActError, Applied, NextStep, Order, PatchOutcome, Refusal, remember};
+use crate::act::{ActError, Applied, NextStep, Order, PatchOutcome, remember_act};
 use crate::clock::Clock;
 use crate::config::{self, Config, Scaling};
 use crate::engine::invariants::Violation;
@@ -174,6 +176,7 @@ pub struct Controller<O, A, R> {
     report: R,
     clock: Clock,
     settings: tokio::sync::watch::Receiver<ControllerSettings>,
+    may_write: Arc<Notify>,
     history: History,
     inherited: Option<String>,
     failures: u32,
@@ -213,6 +216,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             report,
             clock,
             settings,
+            may_write: Arc::default(),
             history: History::default(),
             inherited: None,
             failures: 0,
@@ -222,6 +226,13 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             unsure: UnsurePatches::default(),
             audit: Audit::default(),
         }
+    }
+
+    /// Returns a loop that tries at once what was refused when it is told that we may write again.
+    #[must_use]
+    pub fn retried_on(mut self, may_write: Arc<Notify>) -> Self {
+        self.may_write = may_write;
+        self
     }
 
     /// Turns until `shutdown` is ready; a patch in flight is finished first.
@@ -234,6 +245,10 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
                 biased;
                 () = &mut shutdown => return,
                 Ok(()) = self.settings.changed() => None,
+                () = self.may_write.notified() => {
+                    self.quiet_until = None;
+                    None
+                }
                 observed = self.observe.next(Some(wake_at)) => Some(observed),
             };
             if let Some(observed) = observed {
@@ -434,25 +449,13 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
 
     fn learn(&mut self, applied: &Applied, decision: &ScaleDecision) {
         let now = self.clock.now();
-        for pod in &applied.drained {
-            self.history.absorb(&Input::DrainAccepted(pod), now);
-        }
-        for (pod, by) in &applied.leaving {
-            self.history.absorb(&Input::ToldToGo { pod, by: *by }, now);
-        }
-        for input in applied.refused.iter().filter_map(Refusal::input) {
-            self.history.absorb(&input, now);
-        }
+        remember_act(&mut self.history, applied, decision, now);
         if let Some(patch) = &applied.unsure {
-            self.unsure.add(patch, decision, now);
+            self.unsure.add(patch, (decision, &self.history), now);
         }
         match &applied.patch {
             PatchOutcome::Nothing | PatchOutcome::Recorded(_) => {}
-            PatchOutcome::Done {
-                raycluster,
-                changes,
-            } => {
-                remember(&mut self.history, changes, decision, now);
+            PatchOutcome::Done { raycluster, .. } => {
                 self.unsure.clear();
                 self.observe.adopt(Some(raycluster));
                 self.failures = 0;

@@ -20,16 +20,35 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Holds what it takes to ask.
 pub(super) struct Rights {
     /// Asks.
-    pub(super) kube: KubeClient,
+    kube: KubeClient,
     /// The RayCluster that the rights are needed for.
-    pub(super) name: ClusterName,
+    name: ClusterName,
     /// What shows the answer.
-    pub(super) metrics: Metrics,
+    metrics: Metrics,
     /// Is told when a call was refused.
-    pub(super) refused: Arc<Notify>,
+    refused: Arc<Notify>,
+    /// Is told when the RayCluster may be patched again: nothing else would be tried for half a minute.
+    may_write: Arc<Notify>,
 }
 
 impl Rights {
+    /// Returns what asks when `refused` tells that a call was, and what tells that the RayCluster may be patched again.
+    pub(super) fn new(
+        (kube, name): (&KubeClient, &ClusterName),
+        metrics: &Metrics,
+        refused: Arc<Notify>,
+    ) -> (Self, Arc<Notify>) {
+        let may_write = Arc::new(Notify::new());
+        let rights = Self {
+            kube: kube.clone(),
+            name: name.clone(),
+            metrics: metrics.clone(),
+            refused,
+            may_write: Arc::clone(&may_write),
+        };
+        (rights, may_write)
+    }
+
     /// Follows for ever, from what was known at the start on.
     pub(super) async fn follow(self, mut known: Access) {
         loop {
@@ -43,6 +62,9 @@ impl Rights {
                 && now != known
             {
                 tell(&now, &self.metrics);
+                if may_write(&now) && !may_write(&known) {
+                    self.may_write.notify_one();
+                }
                 known = now;
             } else if has_all_of_kuberay(&known) {
                 tokio::time::sleep(PAUSE).await;
@@ -58,6 +80,10 @@ pub(super) fn tell(access: &Access, metrics: &Metrics) {
         .map(|right| (right.verb.to_owned(), right.resource.to_owned()))
         .collect();
     PermissionsChecked { missing: &missing }.emit(metrics);
+}
+
+fn may_write(access: &Access) -> bool {
+    access.may("patch", "rayclusters")
 }
 
 fn has_all_of_kuberay(access: &Access) -> bool {

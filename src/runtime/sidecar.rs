@@ -133,7 +133,7 @@ impl Builder<'_> {
         };
         let (kube, access, ray) = beating(|| admin.beat(clock.now()), found).await;
         let (gcs, raylets, cluster) = ray?;
-        self.follow_rights((&kube, &name, &access), forbidden, &mut tasks);
+        let may_write = self.follow_rights((&kube, &name, &access), forbidden, &mut tasks);
         let (ray_settings, ray_settings_seen) = watch::channel(ray_settings(self.config));
         let (updates, updates_seen) = watch::channel(RayUpdate::default());
         let (wants_drivers, drivers_wanted) = watch::channel(false);
@@ -158,7 +158,8 @@ impl Builder<'_> {
             .resizing(resize_off)
             .terminating(refused, wants_drivers)
             .remembering(act.intent_refused());
-        let controller = Controller::new((sources, act, reporting), clock, controller_seen);
+        let controller = Controller::new((sources, act, reporting), clock, controller_seen)
+            .retried_on(may_write);
         admin.set_config(&shown(self.config));
         let settings = Settings {
             ray: ray_settings,
@@ -226,20 +227,16 @@ impl Builder<'_> {
         SidecarAct::new(drainer, kube_act, (mode, self.shutdown.receiver()))
     }
 
-    /// Starts what asks for our rights again when one is refused.
+    /// Starts what asks for our rights again when one is refused; it tells when we may write again.
     fn follow_rights(
         &self,
         (kube, name, access): (&KubeClient, &ClusterName, &Access),
         refused: Arc<Notify>,
         tasks: &mut Tasks,
-    ) {
-        let rights = Rights {
-            kube: kube.clone(),
-            name: name.clone(),
-            metrics: self.metrics.clone(),
-            refused,
-        };
+    ) -> Arc<Notify> {
+        let (rights, may_write) = Rights::new((kube, name), &self.metrics, refused);
         tasks.spawn("rights", rights.follow(access.clone()));
+        may_write
     }
 
     /// Starts what tells the GCS of nodes that left.

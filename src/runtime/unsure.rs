@@ -2,7 +2,7 @@
 //!
 //! Without this, limits on how fast groups change would forget what such a patch has changed.
 
-use crate::act::{Unsure, remember};
+use crate::act::{Unsure, remember, uncounted};
 use crate::model::{History, IntentSeen, ScaleDecision, Timestamp};
 
 /// So many are kept; more mean that the API server is away, and the newest are the likeliest.
@@ -15,12 +15,18 @@ pub(super) struct UnsurePatches {
 }
 
 impl UnsurePatches {
-    /// Takes in a patch, and when it was given up.
-    pub(super) fn add(&mut self, patch: &Unsure, decision: &ScaleDecision, at: Timestamp) {
+    /// Takes in a patch, what is remembered of its drains, and when it was given up.
+    pub(super) fn add(
+        &mut self,
+        patch: &Unsure,
+        (decision, history): (&ScaleDecision, &History),
+        at: Timestamp,
+    ) {
         if self.kept.len() == KEPT_MAX {
             self.kept.remove(0);
         }
-        self.kept.push((patch.clone(), decision.clone(), at));
+        let counts = uncounted(decision, history).into_owned();
+        self.kept.push((patch.clone(), counts, at));
     }
 
     /// Has `history` remember the patch whose intent is seen, if it is one of these; before the names
@@ -70,7 +76,8 @@ mod tests {
         let (mut patches, mut history) = (UnsurePatches::default(), History::default());
         let at = |ms| Timestamp::from_ms(1_000 + ms);
         for ms in 0..i64::try_from(KEPT_MAX).unwrap() + 2 {
-            patches.add(&patch(&format!("p{ms}")), &ScaleDecision::default(), at(ms));
+            let (decision, drains) = (ScaleDecision::default(), History::default());
+            patches.add(&patch(&format!("p{ms}")), (&decision, &drains), at(ms));
         }
         let seen = |text: &str| IntentSeen::Text(text.to_owned());
         let others = [IntentSeen::Absent, seen("another"), seen("p1")];

@@ -159,6 +159,15 @@ impl Stage {
         replace(&self.run.world, change).await.map(|_| ())
     }
 
+    /// Lets the sidecar patch RayClusters, or takes the right away; it may read as before.
+    ///
+    /// # Errors
+    ///
+    /// A refusal of the stand-ins.
+    pub async fn let_patch(&mut self, may: bool) -> Result<(), SimulatorError> {
+        self.run.world.let_patch(may).await
+    }
+
     /// Ends the raylet in a pod without a word.
     pub fn kill_raylet(&self, pod: &str) {
         for node in self.view().nodes.iter().filter(|node| node.pod == pod) {

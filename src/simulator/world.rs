@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::rbac::v1::Role;
 use kube::api::{Api, DynamicObject, GetParams, ListParams, PostParams};
 use kube::core::Request;
 use kube::{Client, Resource as _};
@@ -342,6 +343,23 @@ impl World {
         let token = answer.status.map(|status| status.token).unwrap_or_default();
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
         self.token_at = self.clock.now();
+        Ok(())
+    }
+
+    /// Gives the sidecar the right to patch RayClusters, or takes it away.
+    pub(super) async fn let_patch(&self, may: bool) -> Result<(), SimulatorError> {
+        let verbs: &[&str] = if may { &["get", "patch"] } else { &["get"] };
+        let roles: Api<Role> = Api::namespaced(self.client.clone(), NAMESPACE);
+        for mut role in roles.list(&ListParams::default()).await?.items {
+            for rule in role.rules.iter_mut().flatten() {
+                let resources = rule.resources.iter().flatten();
+                if resources.into_iter().any(|it| it == "rayclusters") {
+                    rule.verbs = verbs.iter().map(|verb| (*verb).to_owned()).collect();
+                }
+            }
+            let name = role.metadata.name.clone().unwrap_or_default();
+            roles.replace(&name, &PostParams::default(), &role).await?;
+        }
         Ok(())
     }
 

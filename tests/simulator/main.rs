@@ -11,6 +11,7 @@ mod soak;
 mod spec_edits;
 mod stuck;
 mod torn;
+mod writes;
 
 use rayscaler::embedded::ray::{Actor, Tasks, WorkId};
 use rayscaler::model::{Quantity, ResourceMap, ResourceName};

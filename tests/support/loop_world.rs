@@ -13,7 +13,7 @@ use rayscaler::runtime::controller::{
     Act, Controller, ControllerSettings, Observe, Pass, Report, WriteHold,
 };
 use rayscaler::wire::kube_client::CallError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::core::builders::{Cluster, NOW, group};
 
@@ -29,6 +29,8 @@ pub struct World {
     /// What was remembered in the last pass.
     pub remembered: Arc<Mutex<History>>,
     pub settings: watch::Sender<ControllerSettings>,
+    /// Tells that the RayCluster may be patched again.
+    pub may_write: Arc<Notify>,
     pub stop: Option<oneshot::Sender<()>>,
     pub running: tokio::task::JoinHandle<usize>,
 }
@@ -224,7 +226,9 @@ impl World {
             remembered: Arc::clone(&remembered),
         };
         let (stop, stopped) = oneshot::channel();
-        let mut controller = Controller::new((sources, hands, ears), clock.clone(), settings_seen);
+        let may_write = Arc::new(Notify::new());
+        let mut controller = Controller::new((sources, hands, ears), clock.clone(), settings_seen)
+            .retried_on(Arc::clone(&may_write));
         let running = tokio::spawn(async move {
             controller
                 .run(async {
@@ -241,6 +245,7 @@ impl World {
             report_at,
             remembered,
             settings,
+            may_write,
             stop: Some(stop),
             running,
         }
