@@ -418,6 +418,34 @@ fn a_pod_that_somebody_named_is_told_once_and_its_replica_is_taken_off() {
 }
 
 #[test]
+fn a_name_that_is_taken_back_keeps_its_pod_until_its_raylet_has_ended() {
+    let mut cluster = cpu().busy("cpu", "w1").busy("cpu", "w2");
+    cluster.node_mut("w1").node_id = NodeId::from_bytes(&[1; 28]);
+    pass(&mut cluster);
+    cluster.group_mut("cpu").workers_to_delete = vec!["w1".into()];
+    cluster.node_mut("w1").status = NodeStatus::Deleting;
+    assert_eq!(pass(&mut cluster).drains, ["w1".into()]);
+    let told = Input::NamedTold(&"w1".into());
+    cluster.history.absorb(&told, cluster.now);
+    assert!(pass(&mut cluster).drains.is_empty(), "it is told once");
+    // The operator has not acted; whatever the deadline was, the node may have work for an hour.
+    cluster.group_mut("cpu").workers_to_delete.clear();
+    for status in [NodeStatus::Running, NodeStatus::Draining] {
+        cluster.node_mut("w1").status = status;
+        for ms in [1_000, 40_000, 3_600_000] {
+            later(&mut cluster, ms);
+            let decision = pass(&mut cluster);
+            assert!(!decision.is_change(), "{decision:#?}");
+        }
+    }
+    cluster.node_mut("w1").status = NodeStatus::Stopped;
+    later(&mut cluster, 1_000);
+    assert!(!pass(&mut cluster).is_change(), "its raylet may come back");
+    later(&mut cluster, 30_000);
+    assert_eq!(lines(&pass(&mut cluster))[1], "remove w1 (Stopped)");
+}
+
+#[test]
 fn the_check_knows_what_may_be_taken_and_what_not() {
     let mut cluster = cpu().busy("cpu", "w1").idle("cpu", "w2", 900);
     cluster.snapshot.sort();

@@ -26,7 +26,14 @@ pub(crate) fn remember_act(
         _ => &[],
     };
     remember(history, changes, decision, now);
-    let answers = (&applied.drained[..], &applied.leaving);
+    // Who goes by somebody else's hand was told in the same act.
+    let drained = applied.drained.iter().cloned();
+    let (told, drained): (Vec<PodName>, Vec<PodName>) =
+        drained.partition(|pod| decision.drains.contains(pod));
+    for pod in &told {
+        history.absorb(&Input::NamedTold(pod), now);
+    }
+    let answers = (&drained[..], &applied.leaving);
     remember_drains(history, answers, (decision, changes), now);
     for input in applied.refused.iter().filter_map(Refusal::input) {
         history.absorb(&input, now);
@@ -252,6 +259,21 @@ mod tests {
         remember(&mut history, &naming(&["a"]), &counts, NOW);
         assert_eq!(removed(&history), 1);
         assert!(history.named_by_us.contains(&"a".into()));
+    }
+
+    #[test]
+    fn who_goes_by_another_hand_is_told_and_not_taken_for_drained() {
+        let decision = ScaleDecision {
+            drains: vec!["told".into()],
+            ..removing(&[&["a"]], RemovalCause::Idle)
+        };
+        let mut history = History::default();
+        let applied = accepted(&["a", "told"], done(naming(&["a"])));
+        remember_act(&mut history, &applied, &decision, NOW);
+        let drained: Vec<&PodName> = history.drained_at.keys().collect();
+        assert_eq!(drained, [&"a".into()]);
+        let told: Vec<&PodName> = history.named_told_at.keys().collect();
+        assert_eq!(told, [&"told".into()]);
     }
 
     #[test]

@@ -216,7 +216,9 @@ fn nodes_to_tell(ctx: PolicyContext<'_>) -> Vec<PodName> {
     let is_untold = |pod: &PodName| {
         let refused = history.drain_refused_at.get(pod);
         let is_resting = refused.is_some_and(|at| ctx.now.millis_since(*at) < TELL_PAUSE_MS);
-        !history.drained_at.contains_key(pod) && !is_resting
+        let is_told =
+            history.drained_at.contains_key(pod) || history.named_told_at.contains_key(pod);
+        !is_told && !is_resting
     };
     let untold = nodes()
         .filter(|node| replicas.contains(&node.replica) && node.node_id.is_some())

@@ -59,6 +59,8 @@ pub enum Input<'a> {
     },
     /// The RayCluster was patched: the pod now stands in `workersToDelete`.
     Named(&'a PodName),
+    /// The node of a pod that somebody else has named was told to finish its work.
+    NamedTold(&'a PodName),
     /// The same patch in detail, or what was drained although no patch has named it; the moments in it mean nothing.
     Paced(&'a WorkerGroupName, ScaleEvent),
     /// A patch asked for more than is wanted, to make up for pods on their way out.
@@ -105,6 +107,10 @@ pub struct Asked {
 pub struct History {
     /// When the raylet in a pod accepted its drain.
     pub drained_at: BTreeMap<PodName, Timestamp>,
+    /// When the node of a pod that somebody else has named was told to finish its work. Apart from `drained_at`: the
+    /// name may be taken back, and then the node has work and nobody wants it to go.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub named_told_at: BTreeMap<PodName, Timestamp>,
     /// When the raylet in a pod last refused its drain.
     pub drain_refused_at: BTreeMap<PodName, Timestamp>,
     /// Those of them whose raylet was only found to run: it was not asked.
@@ -198,6 +204,10 @@ impl History {
                 self.drained_at.insert((*pod).clone(), at);
                 self.drain_refused_at.remove(*pod);
                 self.found_running.remove(*pod);
+            }
+            Input::NamedTold(pod) => {
+                self.named_told_at.insert((*pod).clone(), at);
+                self.drain_refused_at.remove(*pod);
             }
             Input::DrainRefused(pod) => {
                 self.drain_refused_at.insert((*pod).clone(), at);
@@ -317,6 +327,7 @@ impl History {
             .collect();
         for memory in [
             &mut self.drained_at,
+            &mut self.named_told_at,
             &mut self.drain_refused_at,
             &mut self.finish_by,
         ] {
@@ -327,10 +338,12 @@ impl History {
         self.observe_names(snapshot);
         // A raylet that accepted its drain is gone or draining within a second or two; one that still
         // runs long after is another one, in a container that was restarted in place.
-        self.drained_at.retain(|pod, drained_at| {
-            let is_running = pods.get(pod) == Some(&NodeStatus::Running);
-            !(is_running && at.millis_since(*drained_at) > DRAINED_RUNS_ON_MS)
-        });
+        for drained_at in [&mut self.drained_at, &mut self.named_told_at] {
+            drained_at.retain(|pod, drained_at| {
+                let is_running = pods.get(pod) == Some(&NodeStatus::Running);
+                !(is_running && at.millis_since(*drained_at) > DRAINED_RUNS_ON_MS)
+            });
+        }
         self.stopped_since
             .retain(|pod, _| pods.get(pod) == Some(&NodeStatus::Stopped));
         for (pod, _) in pods
