@@ -6,13 +6,14 @@
 //!
 //! Something may refuse even that, for what the RayCluster is already: a limit that came when it was above. It may
 //! take a smaller one all the same, so one replica is tried then. Once its raylets are gone every further patch names
-//! it, and no other one is asked.
+//! it, and no other one is asked. Where only some groups are refused what they are to become, only those wait that have
+//! lost a replica already and may not name it.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::{Order, PatchOutcome};
-use crate::model::{NodeStatus, PodName, ReplicaRemoval, ScaleDecision};
+use crate::model::{NodeStatus, PodName, ReplicaRemoval, ScaleDecision, WorkerGroupName};
 
 /// Says what became of the last patch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,6 +31,8 @@ enum LastPatch {
 #[derive(Debug, Default)]
 pub(super) struct Caution {
     last: LastPatch,
+    /// Groups that may not name what they have lost, while others are patched.
+    refused: BTreeSet<WorkerGroupName>,
 }
 
 impl Caution {
@@ -42,7 +45,10 @@ impl Caution {
     pub(super) fn learn(&mut self, patch: &PatchOutcome, changes_groups: bool) {
         self.last = match patch {
             PatchOutcome::Nothing | PatchOutcome::Recorded(_) => return,
-            PatchOutcome::Done { .. } => LastPatch::Done,
+            PatchOutcome::Done { .. } => {
+                self.refused.clear();
+                LastPatch::Done
+            }
             PatchOutcome::Failed(error) if !changes_groups && error.is_about_content() => {
                 LastPatch::RefusedUnchanged
             }
@@ -50,10 +56,15 @@ impl Caution {
         };
     }
 
+    /// Takes in that patches go through, but for those of groups that are refused what they name.
+    pub(super) fn learn_refused(&mut self, groups: BTreeSet<WorkerGroupName>) {
+        (self.last, self.refused) = (LastPatch::Done, groups);
+    }
+
     /// Returns a decision without the replicas whose raylets are not to be asked now, and how many those are.
     pub(super) fn spare<'a>(&self, order: &Order<'a>) -> (Cow<'a, ScaleDecision>, usize) {
         let decision = order.decision;
-        if !self.is_on() {
+        if !self.is_on() && self.refused.is_empty() {
             return (Cow::Borrowed(decision), 0);
         }
         let nodes = order.snapshot.nodes.iter();
@@ -73,7 +84,9 @@ impl Caution {
             removal.cause.is_asked() && pods.any(|pod| running.contains(pod))
         };
         if removals().any(is_asked) {
-            for group in &mut asked.to_mut().groups {
+            let waits = |name: &WorkerGroupName| self.is_on() || self.refused.contains(name);
+            let groups = asked.to_mut().groups.iter_mut();
+            for group in groups.filter(|group| waits(&group.name)) {
                 group.remove.retain(|removal| {
                     let stays = !is_asked(removal) || std::mem::take(&mut to_try) > 0;
                     spared += usize::from(!stays);

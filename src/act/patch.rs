@@ -26,6 +26,9 @@ use crate::model::{
 /// `replicas` is an int32; the API server refuses anything above.
 const REPLICAS_MAX: u32 = i32::MAX.unsigned_abs();
 
+/// Where the UID stands.
+const UID: &str = "/metadata/uid";
+
 /// Where annotations stand.
 const ANNOTATIONS: &str = "/metadata/annotations";
 
@@ -60,8 +63,24 @@ impl PatchPlan {
     #[must_use]
     pub fn nothing(snapshot: &ClusterSnapshot) -> Self {
         Self {
-            ops: vec![test("/metadata/uid", json!(snapshot.uid))],
+            ops: vec![test(UID, json!(snapshot.uid))],
             groups: Vec::new(),
+        }
+    }
+
+    /// Returns what of the plan is about one group.
+    #[must_use]
+    pub fn part(&self, group: &WorkerGroup) -> Self {
+        let base = format!("{}/", path_of_group(group));
+        let is_part = |op: &&Value| {
+            let path = op["path"].as_str().unwrap_or_default();
+            path == UID || path.starts_with(&base)
+        };
+        let changes = self.groups.iter();
+        let changes = changes.filter(|change| change.name == group.name);
+        Self {
+            ops: self.ops.iter().filter(is_part).cloned().collect(),
+            groups: changes.cloned().collect(),
         }
     }
 
@@ -95,6 +114,11 @@ impl PatchPlan {
     }
 }
 
+/// Returns where a group stands.
+fn path_of_group(group: &WorkerGroup) -> String {
+    format!("/spec/workerGroupSpecs/{}", group.index)
+}
+
 /// Returns where the intent stands; `/` is written `~1` in a path.
 fn path_of_intent() -> String {
     format!("{ANNOTATIONS}/{}", ANNOTATION_INTENT.replace('/', "~1"))
@@ -120,7 +144,7 @@ pub fn plan_with(
     decision: &ScaleDecision,
     (accepted, leaving): (&BTreeSet<PodName>, &BTreeSet<PodName>),
 ) -> Option<PatchPlan> {
-    let mut tests = vec![test("/metadata/uid", json!(snapshot.uid))];
+    let mut tests = vec![test(UID, json!(snapshot.uid))];
     let mut writes = Vec::new();
     let mut groups = Vec::new();
     let permit = Permit {
@@ -240,7 +264,7 @@ impl<'a> Target<'a> {
 
     fn write(&self, tests: &mut Vec<Value>, writes: &mut Vec<Value>) {
         let group = self.group;
-        let base = format!("/spec/workerGroupSpecs/{}", group.index);
+        let base = path_of_group(group);
         tests.push(test(
             &format!("{base}/groupName"),
             json!(group.name.as_str()),

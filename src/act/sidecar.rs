@@ -1,5 +1,7 @@
 //! The order of one act: drain, then patch with whoever may go.
 
+mod parts;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use super::drained::{Drained, unanswered};
 use super::intent_keeper::IntentKeeper;
 use super::kube::KubeAct;
 use super::resize::{ResizeOrder, resize_orders};
+use parts::Refused;
+
 use super::{
     ActError, Applied, DryRun, GroupChange, Order, PatchOutcome, PatchPlan, Unsure, patch,
 };
@@ -171,12 +175,8 @@ impl SidecarAct {
         let (patch, unsure) = match plan {
             None => (PatchOutcome::Nothing, None),
             Some(plan) => {
-                let intent = order.intent(&drained, (&plan, now));
-                let texts = (&snapshot.writing.seen, intent.to_text());
-                let changes_groups = !plan.groups.is_empty();
-                let (patch, unsure) = self.patch(plan, texts, now).await;
-                self.caution.learn(&patch, changes_groups);
-                (patch, unsure)
+                let act = (plan, &drained, spared > 0);
+                self.write(order, act, now).await
             }
         };
         if matches!(patch, PatchOutcome::Done { .. }) {
@@ -190,6 +190,33 @@ impl SidecarAct {
             not_asked: drained.not_asked,
             patch,
             unsure,
+        }
+    }
+
+    /// Writes what is to be written: at once, or where that is refused what of it is accepted.
+    async fn write(
+        &mut self,
+        order: &Order<'_>,
+        (plan, drained, has_spared): (PatchPlan, &Drained, bool),
+        now: Timestamp,
+    ) -> (PatchOutcome, Option<Unsure>) {
+        let intent = order.intent(drained, (&plan, now)).to_text();
+        let texts = (&order.snapshot.writing.seen, intent);
+        let (patch, unsure) = self.patch(plan.clone(), texts, now).await;
+        self.caution.learn(&patch, !plan.groups.is_empty());
+        let can_do_less = plan.groups.len() > 1 || (has_spared && !plan.groups.is_empty());
+        match patch {
+            PatchOutcome::Failed(error) if error.is_about_content() && can_do_less => {
+                let refused = Refused {
+                    order,
+                    drained,
+                    plan,
+                    error,
+                    has_spared,
+                };
+                self.patch_each(refused, now).await
+            }
+            patch => (patch, unsure),
         }
     }
 

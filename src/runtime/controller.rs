@@ -450,9 +450,6 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
     fn learn(&mut self, applied: &Applied, decision: &ScaleDecision) {
         let now = self.clock.now();
         remember_act(&mut self.history, applied, decision, now);
-        if let Some(patch) = &applied.unsure {
-            self.unsure.add(patch, (decision, &self.history), now);
-        }
         match &applied.patch {
             PatchOutcome::Nothing | PatchOutcome::Recorded(_) => {}
             PatchOutcome::Done { raycluster, .. } => {
@@ -462,6 +459,10 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
                 self.quiet_until = None;
             }
             PatchOutcome::Failed(error) => self.keep_quiet(error, now),
+        }
+        // Of a patch that was sent in parts the last one may be unsure.
+        if let Some(patch) = &applied.unsure {
+            self.unsure.add(patch, (decision, &self.history), now);
         }
     }
 
