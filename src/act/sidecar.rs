@@ -168,8 +168,9 @@ impl SidecarAct {
         let leaving = drained.leaving.keys().cloned().collect();
         let permits = (&drained.may_go, &leaving);
         let plan = patch::plan_with(snapshot, decision, permits).or_else(|| {
-            // Who is spared waits for a patch that goes through; an operator that waits looks again for any.
-            let must_write = snapshot.writing.must_claim() || decision.nudge || spared > 0;
+            // Who is spared waits for a patch that goes through; an operator that waits sees a new intent.
+            let nudges = decision.nudge && !self.intent.is_left_out(now);
+            let must_write = snapshot.writing.must_claim() || nudges || spared > 0;
             must_write.then(|| PatchPlan::nothing(snapshot))
         });
         let (patch, unsure) = match plan {
