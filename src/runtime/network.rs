@@ -21,19 +21,38 @@ pub struct Network {
 
 /// Reaches an API server in this process.
 #[derive(Clone)]
-pub struct InProcessKube(Arc<dyn Fn(CallObserver, Duration) -> KubeClient + Send + Sync>);
+pub struct InProcessKube {
+    make: Arc<dyn Fn(CallObserver, Duration) -> KubeClient + Send + Sync>,
+    pod_uid: Option<String>,
+}
 
 impl InProcessKube {
     /// Returns a way that asks `make` for the client: who is told of calls, and their deadline.
     pub fn new(
         make: impl Fn(CallObserver, Duration) -> KubeClient + Send + Sync + 'static,
     ) -> Self {
-        Self(Arc::new(make))
+        Self {
+            make: Arc::new(make),
+            pod_uid: None,
+        }
+    }
+
+    /// Returns the way that the pod with this UID takes: what its token would say.
+    #[must_use]
+    pub fn of_pod(mut self, uid: Option<String>) -> Self {
+        self.pod_uid = uid;
+        self
+    }
+
+    /// Returns the UID of the pod that takes it; `None` where nobody said.
+    #[must_use]
+    pub fn pod_uid(&self) -> Option<&str> {
+        self.pod_uid.as_deref()
     }
 
     /// Returns a client.
     pub fn client(&self, observer: CallObserver, timeout: Duration) -> KubeClient {
-        (self.0)(observer, timeout)
+        (self.make)(observer, timeout)
     }
 }
 

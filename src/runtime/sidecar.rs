@@ -195,22 +195,22 @@ impl Builder<'_> {
     fn own_head(&self) -> OwnHead {
         let variables = &self.options.variables;
         let lookup = |name: &str| variables.get(name).map(str::to_owned);
-        let is_in_pod = self.network.kube.is_none();
-        let settings =
-            is_in_pod.then(|| KubeSettings::read(self.options.kubeconfig.as_deref(), &lookup));
-        let uid = match settings {
-            Some(Ok((
-                KubeSettings {
-                    access: ApiAccess::Pod(access),
-                    ..
-                },
-                _,
-            ))) => {
-                // Whoever has no token is known by name.
-                let token = std::fs::read_to_string(access.token_path).unwrap_or_default();
-                pod_uid(&token)
-            }
-            _ => None,
+        let uid = match &self.network.kube {
+            Some(kube) => kube.pod_uid().map(str::to_owned),
+            None => match KubeSettings::read(self.options.kubeconfig.as_deref(), &lookup) {
+                Ok((
+                    KubeSettings {
+                        access: ApiAccess::Pod(access),
+                        ..
+                    },
+                    _,
+                )) => {
+                    // Whoever has no token is known by name.
+                    let token = std::fs::read_to_string(access.token_path).unwrap_or_default();
+                    pod_uid(&token)
+                }
+                _ => None,
+            },
         };
         OwnHead::new(variables.get("RAY_HEAD_POD_NAME"), uid.as_deref())
     }

@@ -77,6 +77,7 @@ kinds! {
     SidecarKilled "sidecar-killed" "The sidecar dies where it stands, and starts again.",
     SidecarClock "sidecar-clock" "The sidecar starts again, and its clock is off by up to an hour.",
     HeadLost "head-lost" "The head's pod goes, sidecar and GCS with it.",
+    HeadReplaced "head-replaced" "The head's pod is replaced, and the sidecar in the old one lives on for a while.",
     EditReplicas "edit-replicas" "Somebody sets a group's replicas.",
     EditReset "edit-reset" "Somebody sets all replicas back to what they were at first.",
     EditBounds "edit-bounds" "Somebody sets a group's minimum and maximum.",
@@ -94,6 +95,11 @@ impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
+}
+
+impl FaultKind {
+    /// Those that are drawn with a die of their own, so that seeds of before them meet the same trouble as before.
+    pub(super) const LATER: &[Self] = &[Self::HeadReplaced];
 }
 
 /// The kinds that a run may use.

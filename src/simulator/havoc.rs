@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
 use super::SimulatorError;
 use super::edits::Editor;
 use super::faults::{FaultKind, Only};
+use super::old_heads;
 use super::pod_orders;
 use super::random::Random;
 use super::world::World;
@@ -18,6 +19,9 @@ use crate::model::Timestamp;
 
 /// Holds a pod against its deletion.
 const FINALIZER: &str = "rayscaler.io/held-by-the-simulator";
+
+/// In how many bouts of a hundred each kind is met that came later than the others.
+const LATER_PERCENT: u64 = 15;
 
 /// Something that will go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +35,8 @@ struct Due {
 #[derive(Debug)]
 pub(super) struct Havoc {
     random: Random,
+    later: Random,
+    heads: Random,
     editor: Editor,
     due: Vec<Due>,
     held: BTreeSet<String>,
@@ -40,6 +46,8 @@ impl Havoc {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             random: Random::new(seed, "havoc"),
+            later: Random::new(seed, "later kinds"),
+            heads: Random::new(seed, "heads"),
             editor: Editor::new(seed),
             due: Vec::new(),
             held: BTreeSet::new(),
@@ -48,7 +56,9 @@ impl Havoc {
 
     /// Draws what will go wrong in the next `ms`; returns the kinds.
     pub(super) fn plan(&mut self, only: &Only, now: Timestamp, ms: u64) -> Vec<FaultKind> {
-        let mut kinds = only.0.clone();
+        let is_later = |kind: &FaultKind| FaultKind::LATER.contains(kind);
+        let (later, mut kinds): (Vec<_>, Vec<_>) = only.0.iter().copied().partition(is_later);
+        let are_alone = kinds.is_empty();
         let count = usize::try_from(self.random.between(1, 4)).unwrap_or(1);
         while kinds.len() > count {
             let at = self.random.next() % u64::try_from(kinds.len()).unwrap_or(1);
@@ -63,6 +73,14 @@ impl Havoc {
                     kind: *kind,
                     ms,
                 });
+            }
+        }
+        for kind in later {
+            if are_alone || self.later.chance(LATER_PERCENT) {
+                let at = now.plus_ms(self.later.between(3_000, ms));
+                let ms = self.later.between(2_000, 40_000);
+                self.due.push(Due { at, kind, ms });
+                kinds.push(kind);
             }
         }
         self.due.sort();
@@ -132,6 +150,7 @@ impl Havoc {
                 format!("by {} ms", skew - 3_600_000)
             }
             FaultKind::HeadLost => lose_head(world).await?,
+            FaultKind::HeadReplaced => old_heads::replace(world, &mut self.heads).await?,
             kind if kind.name().starts_with("edit") => self.editor.edit(world, kind).await?,
             _ => String::new(),
         };
@@ -160,6 +179,7 @@ impl Havoc {
             // Or it stays off, and everything has to come right like that.
             FaultKind::SidecarClock if self.random.chance(50) => world.turn_clock(0).await?,
             FaultKind::EditSuspend => self.editor.resume(world).await?,
+            FaultKind::HeadReplaced => old_heads::end(world, &mut self.heads),
             _ => {}
         }
         Ok(())
@@ -230,11 +250,12 @@ fn is_made(kind: FaultKind) -> bool {
             | FaultKind::SidecarKilled
             | FaultKind::SidecarClock
             | FaultKind::HeadLost
+            | FaultKind::HeadReplaced
     );
     is_once || name.starts_with("edit")
 }
 
-fn kill_raylet(world: &World, pod: &str) {
+pub(super) fn kill_raylet(world: &World, pod: &str) {
     let view = world.ray.view();
     for node in view.nodes.iter().filter(|node| node.pod == pod) {
         world.ray.kill_node(node.id);
@@ -243,13 +264,10 @@ fn kill_raylet(world: &World, pod: &str) {
 
 async fn lose_head(world: &mut World) -> Result<String, SimulatorError> {
     world.lose_container();
-    let api = world.pod_api();
-    let heads = ListParams::default().labels("ray.io/node-type=head");
-    let heads = api.list(&heads).await?;
-    for head in &heads.items {
-        let at_once = DeleteParams::default().grace_period(0);
-        api.delete(&head.name_any(), &at_once).await?;
+    let heads = world.heads().await?;
+    for head in &heads {
+        world.forget_pod(head).await?;
         kill_raylet(world, &head.name_any());
     }
-    Ok(format!("{} pods", heads.items.len()))
+    Ok(format!("{} pods", heads.len()))
 }

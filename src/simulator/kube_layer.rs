@@ -30,6 +30,8 @@ pub(super) enum Caller {
 #[derive(Clone)]
 pub(super) struct FaultyKube {
     pub(super) caller: Caller,
+    /// Which head the sidecar is in; 0 for others.
+    pub(super) head: u64,
     pub(super) service: KubeService,
     /// The token of whoever calls, as its file has it now; without one the service has it.
     pub(super) token: Option<Arc<Mutex<String>>>,
@@ -113,11 +115,16 @@ impl FaultyKube {
 
     /// Answers a call, and notes it.
     async fn answer(self, request: Request<Body>) -> Result<Response<FaultyBody>, BoxError> {
-        let (caller, witness) = (self.caller, Arc::clone(&self.witness));
+        let (caller, head, witness) = (self.caller, self.head, Arc::clone(&self.witness));
         let called = format!("{caller:?} {} {}", request.method(), request.uri());
         let answer = self.answer_late(request, &called).await;
         let status = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
-        witness.on_call(&called, status);
+        let head = if head > 1 {
+            format!(" of head {head}")
+        } else {
+            String::new()
+        };
+        witness.on_call(&format!("{called}{head}"), status);
         answer
     }
 
@@ -200,6 +207,7 @@ impl FaultyKube {
         let answer = self.service.call(request).await?;
         let after = self.read(&path).await?;
         self.witness.on_write(&Write {
+            head: self.head,
             patch: &serde_json::from_slice(&patch)?,
             status: answer.status().as_u16(),
             before: &before,

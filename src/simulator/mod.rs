@@ -19,6 +19,7 @@ mod havoc;
 mod kube_body;
 mod kube_layer;
 mod log;
+mod old_heads;
 mod pod_faults;
 mod pod_orders;
 mod promptly;

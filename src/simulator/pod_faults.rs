@@ -1,7 +1,6 @@
 //! What goes wrong with containers.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +21,8 @@ pub(super) struct FaultyRuntime {
     pub(super) started: mpsc::UnboundedSender<ContainerStart>,
     /// Pods whose raylet has yet to start.
     pub(super) late: Arc<Mutex<BTreeSet<String>>>,
+    /// Pods whose Ray container runs on when they are deleted.
+    pub(super) left_running: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl FaultyRuntime {
@@ -88,8 +89,14 @@ impl ContainerRuntime for FaultyRuntime {
         self.ray.start(container, exits).await
     }
 
-    fn stop(&self, uid: &str, grace: Duration) -> impl Future<Output = ()> + Send {
+    async fn stop(&self, uid: &str, grace: Duration) {
         self.late().remove(uid);
-        self.ray.stop(uid, grace)
+        let left_running = self.left_running.lock();
+        let is_left = left_running
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
+        if !is_left {
+            self.ray.stop(uid, grace).await;
+        }
     }
 }

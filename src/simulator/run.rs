@@ -151,6 +151,7 @@ impl Run {
         }
         self.world.follow_container().await?;
         self.world.witness.note_demand();
+        self.follow_old_heads();
         self.check_alive();
         Ok(())
     }
@@ -203,6 +204,7 @@ impl Run {
     }
 
     async fn trouble(&mut self, only: &Only) -> Result<(), SimulatorError> {
+        self.end_old_heads();
         let ms = self.random.between(TROUBLE_MS.0, TROUBLE_MS.1);
         let now = self.world.clock.now();
         let kinds = self.havoc.plan(only, now, ms);

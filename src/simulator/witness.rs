@@ -30,6 +30,8 @@ const SIZES_MAX: usize = 100;
 
 /// A write of the RayCluster.
 pub(super) struct Write<'a> {
+    /// Which head the sidecar is in.
+    pub(super) head: u64,
     pub(super) patch: &'a Value,
     pub(super) status: u16,
     pub(super) before: &'a Value,
@@ -48,6 +50,8 @@ pub(super) struct Witness {
 struct State {
     problems: Vec<String>,
     writes: u64,
+    /// The last head whose sidecar has written, and when it did for the first time.
+    last_head: Option<(u64, Timestamp)>,
     sizes: VecDeque<(String, u64)>,
     lowered: BTreeSet<String>,
     ordered: BTreeSet<String>,
@@ -134,6 +138,11 @@ impl Witness {
         self.state().writes
     }
 
+    /// Returns the last head whose sidecar has written, and when it did for the first time.
+    pub(super) fn last_head(&self) -> Option<(u64, Timestamp)> {
+        self.state().last_head
+    }
+
     /// Returns what `replicas` of a group were last set to, the oldest first.
     pub(super) fn sizes(&self, group: &str) -> Vec<u64> {
         let state = self.state();
@@ -158,7 +167,10 @@ impl Witness {
         }
         self.note_demand();
         self.state().writes += 1;
-        for problem in addressing(write) {
+        for problem in addressing(write)
+            .into_iter()
+            .chain(self.on_head(write.head))
+        {
             self.object(problem);
         }
         let (before, after) = (groups(write.before), groups(write.after));
@@ -170,6 +182,18 @@ impl Witness {
         for (before, after) in before.iter().zip(&after) {
             self.on_group(before, after, &view);
         }
+    }
+
+    /// Notes whose sidecar writes; returns what is wrong when that was replaced by one that has written.
+    fn on_head(&self, head: u64) -> Option<String> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        let (last, since) = *state.last_head.get_or_insert((head, now));
+        if last < head {
+            state.last_head = Some((head, now));
+        }
+        let ms = now.millis_since(since);
+        (head < last).then(|| format!("head {head} writes {ms} ms after its successor {last}"))
     }
 
     fn on_group(&self, before: &Value, after: &Value, view: &HeadView) {

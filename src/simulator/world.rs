@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::Role;
-use kube::api::{Api, DynamicObject, GetParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, GetParams, ListParams, PostParams};
 use kube::core::Request;
-use kube::{Client, Resource as _};
+use kube::{Client, Resource as _, ResourceExt as _};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -18,6 +18,7 @@ use super::SimulatorError;
 use super::faults::Board;
 use super::kube_body::Lossy;
 use super::kube_layer::{Caller, FaultyKube};
+use super::old_heads::OldHeads;
 use super::pod_faults::FaultyRuntime;
 use super::ray_faults::RayFaults;
 use super::trace::Trace;
@@ -65,16 +66,25 @@ pub(super) struct World {
     token_at: Timestamp,
     gcs_takes_ms: Arc<AtomicU64>,
     sidecar: Option<Sidecar>,
+    /// How many heads there have been.
+    heads: u64,
+    pub(super) old_heads: OldHeads,
+    /// UIDs of pods whose Ray container runs on though they are deleted.
+    left_running: Arc<Mutex<BTreeSet<String>>>,
     config: Config,
     telemetry: Telemetry,
 }
 
 /// A sidecar at work.
-struct Sidecar {
-    admin: Arc<AdminState>,
+#[derive(Debug)]
+pub(super) struct Sidecar {
+    /// Which head it is in: the first one has 1.
+    pub(super) head: u64,
+    pub(super) admin: Arc<AdminState>,
     clock: Clock,
-    tasks: Tasks,
-    _trigger: Trigger,
+    pub(super) tasks: Tasks,
+    /// Without it, it would end.
+    pub(super) trigger: Trigger,
 }
 
 impl fmt::Debug for World {
@@ -137,6 +147,9 @@ impl World {
             token_at: clock.now(),
             gcs_takes_ms,
             sidecar: None,
+            heads: 0,
+            old_heads: OldHeads::default(),
+            left_running: Arc::default(),
             api,
             client,
             clock,
@@ -167,6 +180,7 @@ impl World {
             board: Arc::clone(&self.board),
             started,
             late: Arc::new(Mutex::new(BTreeSet::new())),
+            left_running: Arc::clone(&self.left_running),
         };
         let operator = operator::Settings::new(NAMESPACE);
         let client = self.faulty_client(Caller::Operator);
@@ -184,6 +198,7 @@ impl World {
     fn faulty(&self, caller: Caller) -> FaultyKube {
         FaultyKube {
             caller,
+            head: 0,
             service: self.api.service().with_token(self.api.admin_token()),
             token: None,
             board: Arc::clone(&self.board),
@@ -201,8 +216,8 @@ impl World {
     pub(super) async fn follow_container(&mut self) -> Result<(), SimulatorError> {
         while let Ok(container) = self.starts.try_recv() {
             self.trace.say("sidecar's container starts");
-            self.container = Some(container);
             self.kill_sidecar();
+            self.take_in(container);
             self.start_sidecar().await?;
         }
         Ok(())
@@ -210,8 +225,20 @@ impl World {
 
     /// Waits for the first container of the autoscaler's, and starts the sidecar.
     pub(super) async fn begin(&mut self) -> Result<(), SimulatorError> {
-        self.container = self.starts.recv().await;
+        if let Some(container) = self.starts.recv().await {
+            self.take_in(container);
+        }
         self.start_sidecar().await
+    }
+
+    fn take_in(&mut self, container: ContainerStart) {
+        let uid = |container: &ContainerStart| container.pod.uid();
+        if self.container.as_ref().map(uid) != Some(uid(&container)) {
+            self.heads += 1;
+            // The last head's sidecar keeps its own.
+            self.token = Arc::default();
+        }
+        self.container = Some(container);
     }
 
     /// Starts the sidecar, where it has a container and does not run.
@@ -238,6 +265,10 @@ impl World {
         let mut kube = self.faulty(Caller::Sidecar);
         kube.service = self.api.service();
         kube.token = Some(Arc::clone(&self.token));
+        kube.head = self.heads;
+        let in_process = InProcessKube::new(move |observer, timeout| {
+            KubeClient::over(kube.clone(), observer, timeout)
+        });
         let (head, raylets) = (self.ray.clone(), self.ray.clone());
         let inside = Inside::new(InsideParts {
             config: options.overrides.apply(self.config.clone()),
@@ -245,9 +276,7 @@ impl World {
             telemetry: self.telemetry.clone(),
             clock: clock.clone(),
             network: Network {
-                kube: Some(InProcessKube::new(move |observer, timeout| {
-                    KubeClient::over(kube.clone(), observer, timeout)
-                })),
+                kube: Some(in_process.of_pod(start.pod.uid())),
                 ray: Some(InProcessRay {
                     gcs: Arc::new(move || head.gcs_channel()),
                     raylets: Arc::new(move |address| raylets.raylet_channel(address)),
@@ -267,7 +296,8 @@ impl World {
             admin,
             clock,
             tasks,
-            _trigger: trigger,
+            trigger,
+            head: self.heads,
         });
         Ok(())
     }
@@ -280,6 +310,34 @@ impl World {
     /// Ends the sidecar, and its container with it.
     pub(super) fn lose_container(&mut self) {
         (self.sidecar, self.container) = (None, None);
+    }
+
+    /// Loses the container, and lets the sidecar in it live on.
+    pub(super) fn outlive(&mut self) {
+        let container = self.container.take();
+        if let Some((container, sidecar)) = container.zip(self.sidecar.take()) {
+            self.old_heads.add(container.pod.name_any(), sidecar);
+        }
+    }
+
+    /// Has the Ray container of a pod run on when the pod is deleted.
+    pub(super) fn leave_running(&self, pod: &Pod) {
+        let mut uids = self.left_running.lock();
+        let uids = uids.as_mut().unwrap_or_else(|error| error.get_mut());
+        uids.extend(pod.uid());
+    }
+
+    /// Returns the heads' pods.
+    pub(super) async fn heads(&self) -> Result<Vec<Pod>, SimulatorError> {
+        let heads = ListParams::default().labels("ray.io/node-type=head");
+        Ok(self.pod_api().list(&heads).await?.items)
+    }
+
+    /// Deletes a pod without waiting for whatever runs in it.
+    pub(super) async fn forget_pod(&self, pod: &Pod) -> Result<(), SimulatorError> {
+        let at_once = DeleteParams::default().grace_period(0);
+        self.pod_api().delete(&pod.name_any(), &at_once).await?;
+        Ok(())
     }
 
     /// Returns what the sidecar shows; `None` while it does not run.

@@ -2,7 +2,7 @@
 
 use rayscaler::simulator::FaultKind;
 
-use crate::{actors, play, runs, served, shrinks, tasks};
+use crate::{actors, play, play_seed, runs, served, shrinks, tasks};
 
 const SMALL: &str = "
 idleTimeout: 5s
@@ -56,4 +56,29 @@ fn kuberay_2324_a_token_that_nobody_knows_any_more_ends_nothing() {
         served(stage, &[more], 60_000).await?;
         shrinks(stage, ("small", 2), 60_000).await
     });
+}
+
+#[test]
+fn an_old_head_that_lives_on_writes_nothing_and_takes_no_live_work() {
+    for seed in 1..7 {
+        play_seed(SMALL, seed, async |stage| {
+            let first = actors(stage, 2, &[("CPU", 2)]);
+            served(stage, &first, 30_000).await?;
+            // Half of the time the old sidecar sees neither that its pod is gone nor that somebody else writes.
+            if seed % 2 == 0 {
+                stage.begin(FaultKind::WatchSilent, 30_000).await?;
+            }
+            stage.begin(FaultKind::HeadReplaced, 120_000).await?;
+            stage.pass(40_000).await?;
+            let busy = actors(stage, 4, &[("CPU", 2)]);
+            served(stage, &busy, 60_000).await?;
+            // The first ones are there where the GCS lives on.
+            for id in first {
+                stage.ray().cancel(id);
+            }
+            shrinks(stage, ("small", 4), 90_000).await?;
+            assert!(runs(stage, &busy));
+            Ok(())
+        });
+    }
 }
