@@ -183,6 +183,11 @@ impl ClusterWatch {
         self.pods.doubt()
     }
 
+    /// Has all pods listed anew, however new the last list is, unless a list is under way; returns whether they will be.
+    pub fn relist_pods(&mut self) -> bool {
+        self.pods.relist()
+    }
+
     /// Returns the RayCluster as it was last known.
     #[must_use]
     pub const fn raycluster(&self) -> &RayClusterFollow {

@@ -95,7 +95,8 @@ impl OwnHead {
         }
     }
 
-    /// Returns whether the pods should be listed anew, to see whether a newer writer is there.
+    /// Returns whether the pods are to be listed anew, to see whether a newer writer is there: the last list was asked
+    /// for before we knew of it.
     #[must_use]
     pub const fn doubts_pods(&self) -> bool {
         self.doubts_pods
@@ -113,8 +114,9 @@ impl OwnHead {
         let (_, since) = self
             .newer
             .insert(before.unwrap_or_else(|| (writer.clone(), view.now)));
-        let is_settled = view.is_in_step && view.listed_from.is_some_and(|at| at > *since);
-        self.doubts_pods = !is_settled;
+        let is_proof = view.listed_from.is_some_and(|at| at > *since);
+        let is_settled = view.is_in_step && is_proof;
+        self.doubts_pods = !is_proof;
         (!is_settled).then(|| {
             format!(
                 "a newer head pod ({}) than ours ({}) wrote last; the pods are listed anew to see whether it is there",
@@ -337,6 +339,26 @@ mod tests {
         assert!(!claims && !doubts);
         // Once that is gone, we succeed it.
         assert_eq!(looked(&[&old], (9_600, 9_900)), (None, true, false));
+    }
+
+    #[test]
+    fn a_list_that_is_proof_is_asked_for_once_though_the_watch_is_out_of_step() {
+        let mut own = OwnHead::new(Some("c-head-a"), None);
+        let old = head("c-head-a", "z", 1);
+        let written = raycluster(&json!({ANNOTATION_INTENT: left_by("a", 2)}));
+        let mut doubts = |listed_from: i64, is_in_step: bool| {
+            let listed_from = Some(Timestamp::from_ms(listed_from));
+            let pods = [&old];
+            let view = PodsView {
+                listed_from,
+                ..view(&pods, is_in_step)
+            };
+            let writing = own.look(&written, view, &mut Vec::new());
+            (writing.fenced.is_some(), own.doubts_pods())
+        };
+        assert_eq!(doubts(1_000, true), (true, true));
+        assert_eq!(doubts(9_500, false), (true, false));
+        assert_eq!(doubts(9_500, true), (false, false));
     }
 
     #[test]

@@ -155,8 +155,14 @@ impl<T: Watched> ObjectWatch<T> {
     pub(super) fn doubt(&mut self) -> bool {
         let now = (self.now)();
         let is_fresh = |at: Timestamp| now.millis_since(at) < DOUBT_MS;
-        let is_listing = matches!(self.link, Link::Start | Link::Listing(_));
-        if is_listing || self.listed_at.is_none_or(is_fresh) {
+        !self.listed_at.is_none_or(is_fresh) && self.relist()
+    }
+
+    /// Has everything listed anew, however new the last list is, unless a list is under way; returns whether it
+    /// will be.
+    pub(super) fn relist(&mut self) -> bool {
+        let now = (self.now)();
+        if matches!(self.link, Link::Start | Link::Listing(_)) {
             return false;
         }
         self.settle();

@@ -110,6 +110,11 @@ impl PodWatch {
         self.watch.doubt()
     }
 
+    /// Has all pods listed anew, however new the last list is, unless a list is under way; returns whether they will be.
+    pub fn relist(&mut self) -> bool {
+        self.watch.relist()
+    }
+
     /// Waits for the next change that matters; may be given up at any time without losing one.
     pub async fn next(&mut self) -> PodChange {
         if let Some(change) = self.next.take() {

@@ -268,7 +268,8 @@ impl Sources {
             snapshot
         });
         if self.own.doubts_pods() {
-            self.doubt();
+            // Nobody scales until then; whatever this list says, it settles it.
+            self.is_out_of_date |= self.cluster.relist_pods();
         }
         let errors = update
             .error

@@ -400,3 +400,25 @@ async fn a_pod_that_went_is_told_of_for_five_minutes_though_no_other_one_goes() 
     assert!(watch.is_in_step());
     assert_eq!(watch.departed("a"), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_needs_a_newer_list_gets_it_at_once_and_one_at_a_time() {
+    let (first, _events) = stream();
+    let (second, _open) = stream();
+    let api = FakeApi::new([
+        page("5", "", &[pod("a", "3", "Running")]),
+        first,
+        page("8", "", &[]),
+        second,
+    ]);
+    let mut watch = watch(&api);
+    assert!(!watch.relist(), "the first list is under way");
+    changed(&mut watch).await;
+    let before = watch.listed_from();
+    tokio::time::advance(Duration::from_millis(10)).await;
+    assert!(watch.relist());
+    assert!(!watch.relist(), "a list is under way");
+    changed(&mut watch).await;
+    assert!(watch.listed_from() > before);
+    assert_eq!((watch.pods().len(), lists(&api)), (0, 2));
+}
