@@ -122,7 +122,8 @@ pub struct ClusterSnapshot {
     /// Nodes whose pods are gone or going, which Ray does not know, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub departures: Vec<Departure>,
-    /// Workers whose Ray container is given something else than the template of their group gives now.
+    /// Workers whose Ray container is given something else than the template of their group gives now, or whose raylet
+    /// has registered something else than their group says.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub outdated: BTreeSet<PodName>,
     /// Pods that are being deleted and that the operator deletes of its own accord, with their group: it is locked

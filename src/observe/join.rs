@@ -53,7 +53,8 @@ pub fn join(input: &JoinInput<'_>) -> ClusterSnapshot {
     report_orphans(raycluster, &nodes, &mut problems);
     let own_pods = nodes::own_pods(input);
     let orders = orders::orders(&own_pods, &mut problems);
-    let outdated = outdated::outdated(raycluster, &own_pods);
+    let mut outdated = outdated::outdated(raycluster, &own_pods);
+    outdated.extend(outdated::registered_otherwise(raycluster, &groups, &nodes));
     let taken_down = taken_down::taken_down(raycluster, &own_pods, &nodes);
     let mut gangs = ray.gangs.clone();
     for gang in &mut gangs {

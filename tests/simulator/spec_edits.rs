@@ -3,7 +3,7 @@
 use rayscaler::simulator::FaultKind;
 use serde_json::{Value, json};
 
-use crate::{actors, play, runs, served, shrinks, tasks};
+use crate::{actors, play, play_seed, runs, served, shrinks, tasks};
 
 const TWO: &str = "
 idleTimeout: 5s
@@ -87,4 +87,64 @@ fn kuberay_1769_another_writer_of_replicas_costs_no_running_work() {
         assert!(is_settled.await?);
         Ok(())
     });
+}
+
+/// A node is always there, and keeps the shape that it was made with.
+const KEPT: &str = "
+idleTimeout: 5s
+boot: 2s
+groups: [{name: node, resources: {CPU: 2}, min: 1, max: 4}]
+";
+
+/// Has new nodes of the first group offer eight processors and an accelerator, said in one of three places.
+fn enlarge(object: &mut Value, place: &str) {
+    let group = &mut specs(object)[0];
+    let (cpus, gpus) = (json!("8"), json!("1"));
+    let (mut resources, mut params, mut limits) = (json!({}), json!({}), json!({}));
+    match place {
+        "resources" => resources = json!({"CPU": cpus, "GPU": gpus}),
+        "rayStartParams" => params = json!({"num-cpus": cpus, "num-gpus": gpus}),
+        _ => limits = json!({"cpu": cpus, "nvidia.com/gpu": gpus}),
+    }
+    group["resources"] = resources;
+    group["rayStartParams"] = params;
+    group["template"]["spec"]["containers"][0]["resources"] = json!({"limits": limits});
+}
+
+#[test]
+fn older_nodes_of_an_edited_group_tell_nothing_of_new_ones_even_after_a_restart() {
+    let killed = Some(FaultKind::SidecarKilled);
+    let clock = Some(FaultKind::SidecarClock);
+    // A clock that is behind, and one that is ahead.
+    for (seed, trouble) in [(1, None), (1, killed), (8, clock), (1, clock)] {
+        for place in ["resources", "rayStartParams", "limits"] {
+            play_seed(KEPT, seed, async |stage| {
+                let busy = actors(stage, 1, &[("CPU", 2)]);
+                served(stage, &busy, 30_000).await?;
+                let is_edited_first = trouble == killed;
+                if is_edited_first {
+                    stage.edit(|object| enlarge(object, place)).await?;
+                }
+                if let Some(trouble) = trouble {
+                    let ms = if trouble == FaultKind::SidecarClock {
+                        3_600_000
+                    } else {
+                        2_000
+                    };
+                    stage.begin(trouble, ms).await?;
+                    stage.pass(5_000).await?;
+                }
+                if !is_edited_first {
+                    stage.edit(|object| enlarge(object, place)).await?;
+                }
+                for of in [[("CPU", 8)], [("GPU", 1)]] {
+                    let work = tasks(stage, 2, &of, Some(5_000));
+                    let is_served = stage.wait(60_000, |stage| runs(stage, &[work])).await?;
+                    assert!(is_served, "{seed} {trouble:?} {place} {of:?}");
+                }
+                assert!(runs(stage, &busy));
+                Ok(())
+            });
+        }
+    }
 }

@@ -29,7 +29,8 @@ pub struct Learnt {
     /// Registered totals, without what belongs to one node (`node:<ip>`) or one placement group; what
     /// was derived where no node has told yet.
     pub resources: ResourceMap,
-    /// When the template was first seen.
+    /// When the template was first seen, and no earlier than the youngest pod that was there then: the API server's
+    /// clock may be ahead of ours.
     #[serde(default)]
     pub since: Timestamp,
     /// Whether it was seen to take the place of another one; else nobody knows how old it is.
@@ -145,10 +146,17 @@ impl History {
     /// Follows the templates, and has the youngest node of each say what it really has.
     pub(super) fn learn(&mut self, snapshot: &ClusterSnapshot, at: Timestamp) {
         for group in &snapshot.groups {
-            let new = match self.learnt.get(&group.name) {
-                Some(learnt) if learnt.derived == group.template => continue,
-                Some(learnt) => learnt.edited(&group.template, at),
-                None => Learnt::of(&group.template, at),
+            let known = self.learnt.get(&group.name);
+            if known.is_some_and(|learnt| learnt.derived == group.template) {
+                continue;
+            }
+            let pods = snapshot.nodes.iter();
+            let pods = pods.filter(|node| node.group == group.name);
+            let youngest = pods.filter_map(|node| node.created_at).max();
+            let since = youngest.unwrap_or_default().max(at);
+            let new = match known {
+                Some(learnt) => learnt.edited(&group.template, since),
+                None => Learnt::of(&group.template, since),
             };
             self.learnt.insert(group.name.clone(), new);
         }

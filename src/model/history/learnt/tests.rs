@@ -155,3 +155,24 @@ fn an_edit_is_noticed_behind_one_that_could_not_be_read() {
     let after = snapshot(&[("CPU", 8)], &old);
     assert_eq!(look(&mut history, &after, 30), "{CPU: 8}");
 }
+
+#[test]
+fn a_clock_that_is_behind_makes_no_node_younger_than_an_edit() {
+    let mut history = History::default();
+    let old = [node("w1", 1_000_000, &[("CPU", 4)])];
+    assert_eq!(
+        look(&mut history, &snapshot(&[("CPU", 4)], &old), 10),
+        "{CPU: 4}"
+    );
+    let mut seen = snapshot(&[("CPU", 8)], &old);
+    seen.outdated.insert("w1".into());
+    assert_eq!(look(&mut history, &seen, 20), "{CPU: 8}");
+    assert_eq!(look(&mut history, &seen, 30), "{CPU: 8}");
+    // One that is made afterwards tells.
+    seen.nodes.push(node("w2", 1_001_000, &[("CPU", 7)]));
+    assert_eq!(look(&mut history, &seen, 40), "{CPU: 7}");
+    // Seen for the first time, an older one denies nothing that its spec does not say.
+    let mut history = History::default();
+    let seen = snapshot(&[("CPU", 4), ("GPU", 1)], &old);
+    assert_eq!(look(&mut history, &seen, 10), "{CPU: 4, GPU: 1}");
+}
