@@ -177,7 +177,7 @@ impl SidecarAct {
             None => (PatchOutcome::Nothing, None),
             Some(plan) => {
                 let act = (plan, &drained, spared > 0);
-                self.write(order, act, now).await
+                Box::pin(self.write(order, act, now)).await
             }
         };
         if matches!(patch, PatchOutcome::Done { .. }) {
@@ -215,7 +215,7 @@ impl SidecarAct {
                     error,
                     has_spared,
                 };
-                self.patch_each(refused, now).await
+                Box::pin(self.patch_each(refused, now)).await
             }
             patch => (patch, unsure),
         }
