@@ -338,7 +338,7 @@ impl Builder<'_> {
             seed: self.seed(),
         };
         let may_write_events =
-            self.config.report.kubernetes_events && access.may("create", "events.k8s.io/events");
+            self.config.report.kubernetes_events && access.may("create", "events");
         let reports = Reports::new(
             self.metrics.clone(),
             ReportOptions {

@@ -10,6 +10,7 @@
 #[path = "../support/raycluster.rs"]
 mod raycluster;
 
+mod events;
 mod fencing;
 mod lost;
 mod restarts;
