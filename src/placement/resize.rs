@@ -136,7 +136,7 @@ impl Pool {
         let of_picks = of_picks.map(|(at, pick)| (pick.slot, Some(at)));
         let found = of_picks.chain(others.into_iter().map(|at| (at, None)));
         // Equal nodes are looked at once.
-        let mut known: BTreeMap<(u32, &[(usize, u64)]), usize> = BTreeMap::new();
+        let mut known: BTreeMap<_, usize> = BTreeMap::new();
         let mut candidates: Vec<Candidates> = Vec::new();
         for (place, (slot, pick)) in found.enumerate() {
             let class = self.slots[slot].class(ledger);
