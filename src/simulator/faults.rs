@@ -81,6 +81,7 @@ kinds! {
     EditReplicas "edit-replicas" "Somebody sets a group's replicas.",
     EditReset "edit-reset" "Somebody sets all replicas back to what they were at first.",
     EditBounds "edit-bounds" "Somebody sets a group's minimum and maximum.",
+    EditTemplate "edit-template" "Somebody edits what a group's pods are made of; those that are there stay as they are.",
     EditAddGroup "edit-add-group" "Somebody adds a group.",
     EditRemoveGroup "edit-remove-group" "Somebody removes a group.",
     EditRename "edit-rename" "Somebody renames a group.",
@@ -99,7 +100,7 @@ impl fmt::Display for FaultKind {
 
 impl FaultKind {
     /// Those that are drawn with a die of their own, so that seeds of before them meet the same trouble as before.
-    pub(super) const LATER: &[Self] = &[Self::HeadReplaced];
+    pub(super) const LATER: &[Self] = &[Self::HeadReplaced, Self::EditTemplate];
 }
 
 /// The kinds that a run may use.

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::SimulatorError;
 use super::run::{Run, SERVED_WITHIN_MS, SMALL_WITHIN_MS};
+use super::templates::amounts;
 use super::witness::{groups, number, text};
 use super::workload::{own_resource, whole};
 use crate::embedded::ray::{
@@ -45,16 +46,15 @@ pub(super) fn asked(raycluster: &Value) -> BTreeMap<String, u64> {
     asked
 }
 
-fn hosts(spec: &Value) -> u64 {
+pub(super) fn hosts(spec: &Value) -> u64 {
     number(spec, "numOfHosts").max(1)
 }
 
 /// Returns the resource that is a group's own, whatever its name is now.
 fn own(spec: &Value) -> String {
-    let resources = spec["resources"].as_object().into_iter().flatten();
-    let mut names = resources.map(|(name, _)| name);
+    let mut names = amounts(spec).into_keys();
     let own = names.find(|name| name.ends_with(&own_resource("")));
-    own.cloned().unwrap_or_default()
+    own.unwrap_or_default()
 }
 
 impl Run {

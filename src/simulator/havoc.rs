@@ -1,6 +1,6 @@
 //! Makes things go wrong when their time comes, and puts them right again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -14,6 +14,7 @@ use super::faults::{FaultKind, Only};
 use super::old_heads;
 use super::pod_orders;
 use super::random::Random;
+use super::templates;
 use super::world::World;
 use crate::model::Timestamp;
 
@@ -35,18 +36,27 @@ struct Due {
 #[derive(Debug)]
 pub(super) struct Havoc {
     random: Random,
-    later: Random,
+    /// Dice of the kinds that came later.
+    later: BTreeMap<FaultKind, Random>,
+    templates: Random,
     heads: Random,
     editor: Editor,
+    /// Whether pods of a group need not be what its template says.
+    pub(super) has_edited_templates: bool,
     due: Vec<Due>,
     held: BTreeSet<String>,
 }
 
 impl Havoc {
     pub(super) fn new(seed: u64) -> Self {
+        let later = FaultKind::LATER.iter();
         Self {
             random: Random::new(seed, "havoc"),
-            later: Random::new(seed, "later kinds"),
+            later: later
+                .map(|kind| (*kind, Random::new(seed, kind.name())))
+                .collect(),
+            templates: Random::new(seed, "templates"),
+            has_edited_templates: false,
             heads: Random::new(seed, "heads"),
             editor: Editor::new(seed),
             due: Vec::new(),
@@ -76,12 +86,18 @@ impl Havoc {
             }
         }
         for kind in later {
-            if are_alone || self.later.chance(LATER_PERCENT) {
-                let at = now.plus_ms(self.later.between(3_000, ms));
-                let ms = self.later.between(2_000, 40_000);
-                self.due.push(Due { at, kind, ms });
-                kinds.push(kind);
+            let Some(die) = self.later.get_mut(&kind) else {
+                continue;
+            };
+            if !are_alone && !die.chance(LATER_PERCENT) {
+                continue;
             }
+            for _ in 0..die.between(1, 2) {
+                let at = now.plus_ms(die.between(3_000, ms));
+                let ms = die.between(2_000, 40_000);
+                self.due.push(Due { at, kind, ms });
+            }
+            kinds.push(kind);
         }
         self.due.sort();
         kinds
@@ -151,6 +167,10 @@ impl Havoc {
             }
             FaultKind::HeadLost => lose_head(world).await?,
             FaultKind::HeadReplaced => old_heads::replace(world, &mut self.heads).await?,
+            FaultKind::EditTemplate => {
+                self.has_edited_templates = true;
+                templates::edit(world, &mut self.templates).await?
+            }
             kind if kind.name().starts_with("edit") => self.editor.edit(world, kind).await?,
             _ => String::new(),
         };

@@ -29,6 +29,7 @@ mod run;
 mod scenes;
 mod soak;
 mod stage;
+mod templates;
 mod trace;
 mod witness;
 mod workload;

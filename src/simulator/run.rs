@@ -74,6 +74,7 @@ pub(super) struct Run {
     pub(super) havoc: Havoc,
     workload: Workload,
     pub(super) random: Random,
+    pub(super) shapes: Random,
     /// Since when nothing has gone wrong.
     quiet_since: Timestamp,
     outcome: Outcome,
@@ -93,6 +94,7 @@ impl Run {
         let mut run = Self {
             havoc: Havoc::new(seed),
             random: Random::new(seed, "run"),
+            shapes: Random::new(seed, "shapes"),
             quiet_since: world.clock.now(),
             outcome: Outcome {
                 seed,
@@ -120,6 +122,9 @@ impl Run {
         while self.world.clock.now() < ends_at && self.is_well() {
             self.trouble(only).await?;
             self.come_right().await?;
+            if self.is_well() && self.havoc.has_edited_templates {
+                self.check_templates().await?;
+            }
             if self.is_well() && self.random.chance(GANGS_PERCENT) {
                 self.check_gangs().await?;
             }
@@ -256,7 +261,6 @@ impl Run {
         let (mut seen_at, mut is_held) = (None, false);
         let scenario = &self.world.scenario;
         let slow_ms = scenario.boot.as_ms() + scenario.join.as_ms();
-        let idle_ms = scenario.idle_timeout.as_ms();
         while self.is_well() && !self.are_placed(&probes) {
             if self.are_lost(&probes) && self.wait_for_head().await? {
                 probes = self.probe().await?;
@@ -283,7 +287,18 @@ impl Run {
         self.world
             .trace
             .say(&format!("served after {waited_ms} ms"));
+        self.see_small().await?;
+        if is_held {
+            // Now that the work has ended that held a half replica, there is room for everything.
+            return Box::pin(self.come_right()).await;
+        }
+        Ok(())
+    }
+
+    /// Sees everything come back to its minimum, now that nothing is to be done.
+    pub(super) async fn see_small(&mut self) -> Result<(), SimulatorError> {
         let freed_at = self.world.clock.now();
+        let idle_ms = self.world.scenario.idle_timeout.as_ms();
         let deadline = freed_at.plus_ms(idle_ms + SMALL_WITHIN_MS);
         while self.is_well() {
             let large = self.what_is_large().await?;
@@ -303,10 +318,6 @@ impl Run {
         let small_ms = small_ms.saturating_sub(idle_ms);
         self.outcome.small_ms_max = self.outcome.small_ms_max.max(small_ms);
         self.world.trace.say(&format!("small after {small_ms} ms"));
-        if is_held {
-            // Now that the work has ended that held a half replica, there is room for everything.
-            return Box::pin(self.come_right()).await;
-        }
         Ok(())
     }
 
@@ -341,11 +352,14 @@ impl Run {
     }
 
     fn are_placed(&self, probes: &[(WorkId, String)]) -> bool {
+        probes.iter().all(|(id, _)| self.is_placed(*id))
+    }
+
+    /// Returns whether all of this work has its place.
+    pub(super) fn is_placed(&self, id: WorkId) -> bool {
         let view = self.world.ray.view();
-        probes.iter().all(|(id, _)| {
-            let mut works = view.works.iter();
-            works.any(|work| work.id == *id && work.placed_at.is_some())
-        })
+        let mut works = view.works.iter();
+        works.any(|work| work.id == id && work.placed_at.is_some())
     }
 
     /// Returns whether a head took what was asked for with it: one whose GCS is another cluster's starts its

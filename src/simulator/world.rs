@@ -188,6 +188,8 @@ impl World {
         self.tasks.spawn("operator", running);
         let mut pods = pods::Settings::new(NAMESPACE);
         pods.boot_delay = self.scenario.boot.as_std();
+        let linux = ("kubernetes.io/os".to_owned(), "linux".to_owned());
+        pods.node_labels.extend([linux]);
         let client = self.faulty_client(Caller::Kubelet);
         self.tasks
             .spawn("kubelet", pods::run(client, pods, runtime, now));
