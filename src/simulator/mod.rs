@@ -164,7 +164,7 @@ pub fn simulate(options: &SimulateOptions, out: &mut dyn Write) -> Result<bool, 
     }
     let mut summary = format!(
         "{} seeds, {} failed {failed:?}; {writes} writes, {checks} times right again; \
-         demand served within {served_ms} ms, small within {small_ms} ms of the idle timeout\n",
+         demand served within {served_ms} ms of boot and join, small within {small_ms} ms of the idle timeout\n",
         options.seeds,
         failed.len(),
     );
@@ -201,7 +201,7 @@ pub fn run_seed(seed: u64, options: &SimulateOptions) -> Result<Outcome, Simulat
             keeps_trace: options.trace.is_some(),
             changes_max: None,
         });
-        let mut run = Run::begin(world.await?, seed).await?;
+        let mut run = Box::pin(Run::begin(world.await?, seed)).await?;
         run.play(&options.only, options.ms).await?;
         Ok(run.finish(sink.bytes()))
     })
@@ -230,7 +230,7 @@ pub fn on_stage<T>(
             keeps_trace: false,
             changes_max: None,
         });
-        let mut stage = Stage::new(Run::begin(world.await?, seed).await?);
+        let mut stage = Stage::new(Box::pin(Run::begin(world.await?, seed)).await?);
         work(&mut stage).await
     })
 }

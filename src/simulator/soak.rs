@@ -94,7 +94,7 @@ pub fn soak(
             changes_max: usize::try_from(nodes * CHANGES_PER_NODE).ok(),
         });
         let mut soak = Soak {
-            run: Run::begin(world.await?, options.seed).await?,
+            run: Box::pin(Run::begin(world.await?, options.seed)).await?,
             random: Random::new(options.seed, "soak"),
             trouble: TROUBLE.parse().unwrap_or(Only(Vec::new())),
             works: Vec::new(),

@@ -361,6 +361,11 @@ impl World {
         Some(sidecar.clock.now().millis_since(pass.at))
     }
 
+    /// Returns how far two passes are apart where nothing is slow.
+    pub(super) fn pass_interval_ms(&self) -> u64 {
+        self.config.poll.gcs.interval_min.as_ms()
+    }
+
     /// Waits until then; returns what ended meanwhile that should run.
     pub(super) async fn sleep_until(&mut self, at: Timestamp) -> Option<String> {
         let Self {
