@@ -352,22 +352,7 @@ impl History {
         {
             self.stopped_since.entry((*pod).clone()).or_insert(at);
         }
-        let listed = snapshot
-            .groups
-            .iter()
-            .flat_map(|group| &group.workers_to_delete);
-        let (present, absent): (BTreeSet<&PodName>, BTreeSet<&PodName>) =
-            listed.partition(|pod| pods.contains_key(pod));
-        self.named_seen
-            .retain(|pod| present.contains(pod) || absent.contains(pod));
-        self.named_seen.extend(present.into_iter().cloned());
-        self.listed_without_pod_since
-            .retain(|pod, _| absent.contains(&pod));
-        for pod in absent {
-            self.listed_without_pod_since
-                .entry(pod.clone())
-                .or_insert(at);
-        }
+        self.observe_lists(snapshot, &pods, at);
         self.operator.observe(snapshot, at);
         let departing: BTreeSet<NodeId> = snapshot.departures.iter().map(|it| it.node_id).collect();
         self.gone_told_at.retain(|id, _| departing.contains(id));
@@ -396,6 +381,31 @@ impl History {
         self.learnt
             .retain(|name, _| is_known(name) || is_skipped(name));
         self.start_failed_at.retain(|name, _| is_known(name));
+    }
+
+    /// Follows the names in `workersToDelete`, and since when their pods are gone.
+    fn observe_lists(
+        &mut self,
+        snapshot: &ClusterSnapshot,
+        pods: &BTreeMap<&PodName, NodeStatus>,
+        at: Timestamp,
+    ) {
+        let listed = snapshot
+            .groups
+            .iter()
+            .flat_map(|group| &group.workers_to_delete);
+        let (present, absent): (BTreeSet<&PodName>, BTreeSet<&PodName>) =
+            listed.partition(|pod| pods.contains_key(pod));
+        self.named_seen
+            .retain(|pod| present.contains(pod) || absent.contains(pod));
+        self.named_seen.extend(present.into_iter().cloned());
+        self.listed_without_pod_since
+            .retain(|pod, _| absent.contains(&pod));
+        for pod in absent {
+            self.listed_without_pod_since
+                .entry(pod.clone())
+                .or_insert(at);
+        }
     }
 
     /// Marks groups whose pods do not come, and takes the mark off when a later one runs.

@@ -2,7 +2,7 @@
 
 use rayscaler::model::{
     Asked, GangWait, Going, Input, Missing, NodeStatus, PlacementStrategy, PodSize, ReplicaBounds,
-    ScaleEvent,
+    ScaleEvent, Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -146,6 +146,20 @@ pub(crate) fn corrections() -> Vec<Row> {
     rows
 }
 
+/// A group in which a pod does not go that its list names, and another one.
+fn locked(since: Timestamp) -> Cluster {
+    let mut locked = cpu4().group(group("other", "CPU=4")).busy("cpu4", "w1");
+    locked.group_mut("cpu4").replicas = 0;
+    locked.group_mut("cpu4").workers_to_delete = vec!["w1".into()];
+    locked.node_mut("w1").status = NodeStatus::Terminating;
+    let going = Going {
+        since,
+        group: "cpu4".into(),
+    };
+    locked.history.operator.going.insert("w1".into(), going);
+    locked.demand("CPU=4", 1)
+}
+
 /// Rows about nodes that do not come, or go by themselves.
 fn coming_and_going() -> Vec<Row> {
     let mut stuck = cpu4().starting("cpu4", "w1").demand("CPU=4", 1);
@@ -162,16 +176,6 @@ fn coming_and_going() -> Vec<Row> {
     };
     let waits = &mut refused.history.operator.missing;
     waits.insert("cpu4".into(), missing);
-    let mut locked = cpu4().group(group("other", "CPU=4")).busy("cpu4", "w1");
-    locked.group_mut("cpu4").replicas = 0;
-    locked.group_mut("cpu4").workers_to_delete = vec!["w1".into()];
-    locked.node_mut("w1").status = NodeStatus::Terminating;
-    locked = locked.demand("CPU=4", 1);
-    let going = Going {
-        since,
-        group: "cpu4".into(),
-    };
-    locked.history.operator.going.insert("w1".into(), going);
     let mut withdrawn = cpu4().replicas("cpu4", 1);
     let asked = Asked {
         replicas: 1,
@@ -208,7 +212,7 @@ fn coming_and_going() -> Vec<Row> {
         ),
         row(
             "locked_group",
-            locked,
+            locked(since),
             &["cpu4 0 -> 1: tasks"],
             &["other 0 -> 1: tasks"],
         ),
