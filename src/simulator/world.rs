@@ -440,11 +440,8 @@ impl World {
 
     /// Returns a way to the RayCluster.
     pub(super) fn rayclusters(&self) -> Api<DynamicObject> {
-        Api::namespaced_with(
-            self.client.clone(),
-            NAMESPACE,
-            &operator::ray_cluster_resource(),
-        )
+        let kind = operator::ray_cluster_resource();
+        Api::namespaced_with(self.client.clone(), NAMESPACE, &kind)
     }
 
     /// Returns the RayCluster as it is.
