@@ -13,7 +13,8 @@ use tokio::sync::watch;
 
 /// Arguments: the log file, a folder to remove at the end (or nothing), the program with its arguments.
 ///
-/// The session is found in /proc and not by process group, since Ray puts its processes into groups.
+/// The session is found in /proc and not by process group, since Ray puts its processes into groups. A process whose
+/// first thread has ended is gone only when it has no others: they hold its ports.
 const SHELL: &str = r#"
 log=$1; remove=$2; shift 2
 { sh -c 'echo "pid $$"; log=$1; shift; exec "$@" >>"$log" 2>&1' sh "$log" "$@" </dev/null; echo "exit $?"; } &
@@ -23,7 +24,9 @@ for try in 1 2 3 4 5 6 7 8 9 10; do
     for stat in /proc/[0-9]*/stat; do
         { read -r line <"$stat"; } 2>/dev/null || continue
         set -- ${line##*) }
-        [ "$4" = $$ ] && [ "$1" != Z ] && [ "${line%% *}" != $$ ] && left="$left ${line%% *}"
+        [ "$4" = $$ ] && [ "${line%% *}" != $$ ] || continue
+        [ "$1" = Z ] && [ "${18}" -le 1 ] && continue
+        left="$left ${line%% *}"
     done
     [ -z "$left" ] && break
     kill -s KILL $left 2>/dev/null
@@ -196,5 +199,43 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::time::Duration;
+
+    use super::Program;
+    use crate::embedded::ports::free_port;
+
+    /// Listens, and ends its first thread while another one lives.
+    const HEADLESS: &str = "
+import ctypes, socket, sys, threading, time
+listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))
+threading.Thread(target=lambda: time.sleep(60)).start()
+ctypes.CDLL(None).pthread_exit(None)
+";
+
+    #[test]
+    fn whoever_has_lost_its_first_thread_is_ended_with_the_ports_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let port = free_port().unwrap();
+        let program = Program::new("python3", folder.path().join("log"));
+        let program = program.arg("-c").arg(HEADLESS).arg(port.to_string());
+        let mut running = program.spawn().unwrap();
+        let stat = format!("/proc/{}/stat", running.pid());
+        let is_headless = || std::fs::read_to_string(&stat).is_ok_and(|it| it.contains(") Z "));
+        let mut tries = 0;
+        while !is_headless() && tries < 600 {
+            tries += 1;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(is_headless(), "{}", running.log_tail());
+        let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+        assert!(bind().is_err(), "nobody listens: {}", running.log_tail());
+        running.end();
+        bind().unwrap();
     }
 }
