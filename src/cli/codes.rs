@@ -18,6 +18,7 @@ pub(super) fn kept_idle(code: &str) -> &'static str {
         "stabilization" => " (the group was to be larger a moment ago)",
         "runaway" => " (its group is frozen: it has changed too much in too short a time)",
         "stale" => " (a source is too old to remove anything)",
+        "pods_grow" => " (pods are about to grow in place; what is needed then is not known yet)",
         "replaces_lost" => " (work of a lost node is about to move there)",
         "group_unknown" => " (its group cannot be scaled)",
         _ => "",

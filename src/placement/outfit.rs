@@ -106,8 +106,10 @@ impl Outfit {
         let mut at = 0;
         for (name, amount) in available.iter() {
             // Most of what a node has stands in the outfit, in the same order.
+            // What a reply tells is never taken for a resource that is not there.
+            let units = amount.units().max(ABSENT + 1);
             if self.items.get(at).is_some_and(|item| item.name == *name) {
-                left[at] = amount.units();
+                left[at] = units;
                 at += 1;
                 continue;
             }
@@ -123,7 +125,7 @@ impl Outfit {
                 }
             };
             if let Some(position) = position {
-                left[position] = amount.units();
+                left[position] = units;
             }
             if self
                 .items

@@ -105,6 +105,10 @@ impl Idle {
                 code: "minimum".to_owned(),
                 until: None,
             },
+            None if plan.has_yet_to_grow() => Stay {
+                code: "pods_grow".to_owned(),
+                until: None,
+            },
             None => {
                 let idle_ms = idle_ms(ctx, replica).unwrap_or(0);
                 let (cause, code) = (RemovalCause::Idle, "idle_timeout");

@@ -51,6 +51,13 @@ impl Plan {
         }
     }
 
+    /// Returns whether pods are to grow in place that have not been as large before: what is placed first may fit
+    /// better elsewhere once they are, so that what nothing needs is known by the next look.
+    #[must_use]
+    pub(crate) fn has_yet_to_grow(&self) -> bool {
+        self.pool.corrections().grown && !self.pool.resized().is_empty()
+    }
+
     /// Returns why a group is frozen; `None` when it is not.
     #[must_use]
     pub fn frozen(&self, name: &WorkerGroupName) -> Option<&'static str> {

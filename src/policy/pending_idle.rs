@@ -119,6 +119,9 @@ impl PendingIdle {
                 plan.recheck_at(since.plus_ms(timeout_ms).plus_ms(1));
                 continue;
             }
+            if plan.has_yet_to_grow() {
+                continue;
+            }
             let Some(replica) = replica else {
                 run += 1;
                 continue;
