@@ -177,8 +177,10 @@ impl Soak {
         let mut sample = Sample {
             kind,
             nodes_peak,
-            resident_kib: resident_kib("VmRSS:"),
-            resident_peak_kib: resident_kib("VmHWM:"),
+            // Without what has been read of the program's own file: that is as large as the program at most.
+            resident_kib: status_kib("RssAnon:")
+                .unwrap_or_else(|| status_kib("VmRSS:").unwrap_or(0)),
+            resident_peak_kib: status_kib("VmHWM:").unwrap_or(0),
             writes: world.witness.writes() - writes,
             faults: count(&world.board.met()) - faults,
             heap_kib: heap_in_use().map(|bytes| bytes / 1024),
@@ -299,10 +301,9 @@ fn scenario(nodes: u32) -> Scenario {
     }
 }
 
-/// Returns how much memory this process has, or had at most, stand-ins and all.
-fn resident_kib(field: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    number.and_then(|text| text.parse().ok()).unwrap_or(0)
+/// Returns what the system says of the memory of this process, stand-ins and all. Units: KiB.
+fn status_kib(field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    line.split_whitespace().next()?.parse().ok()
 }
