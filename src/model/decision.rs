@@ -145,7 +145,8 @@ impl GroupDecision {
     /// in its place.
     ///
     /// What was held back again counts as if it had been one of these: it must not be taken off twice.
-    pub(crate) fn in_place_of_removed(&self) -> u32 {
+    #[must_use]
+    pub fn in_place_of_removed(&self) -> u32 {
         let is_in_place = |code: &str| code == RECYCLED || code == MINIMUM;
         let replaced = self.reasons.iter().filter(|it| is_in_place(&it.code));
         let replaced = replaced.fold(0_u32, |sum, it| {

@@ -2,7 +2,7 @@
 //!
 //! Controller, engine, observation and writes are those of `rayscaler run`; around them are the stand-ins of
 //! `embedded`, and between the two a layer in which calls fail, answers are stale and watches lie. A
-//! [`witness`] judges every write by what is true at that moment. When trouble ends, all demand has to be
+//! `witness` judges every write by what is true at that moment. When trouble ends, all demand has to be
 //! served and everything has to become small again.
 //!
 //! # Why seeds, and one die for each purpose
