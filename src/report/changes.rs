@@ -6,7 +6,7 @@ use super::catalogue::MetricId;
 use super::events::Event;
 use super::events_pass::{
     DemandUnserved, GroupDecided, GroupSkipped, HoldBegan, HoldEnded, InputRefused, LinesOmitted,
-    ModeChanged,
+    ModeChanged, OperatorCalled,
 };
 use super::metrics::Metrics;
 use super::pass::{Outcome, PassReport};
@@ -76,6 +76,10 @@ impl Changes {
         if from != self.mode {
             let to = self.mode;
             ModeChanged { from, to }.emit(metrics);
+        }
+        let acted = pass.acted;
+        if pass.decision.nudge && acted.outcome == Outcome::Patched && acted.scaled.is_empty() {
+            OperatorCalled.emit(metrics);
         }
         metrics.add(MetricId::DecisionsCut, &[], u64::from(pass.decision.is_cut));
         self.decisions(pass, metrics);
@@ -253,6 +257,25 @@ mod tests {
             text.contains("to=\"frozen\"") && text.contains("to=\"normal\""),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_patch_without_a_change_says_what_it_is_for() {
+        let (lines, subscriber) = crate::report::fixtures::captured();
+        tracing::subscriber::with_default(subscriber, || {
+            let (mut changes, metrics) = (Changes::default(), Metrics::new());
+            let mut pass = Pass::of(snapshot(vec![], vec![]));
+            for (nudge, outcome) in [
+                (true, Outcome::Patched),
+                (true, Outcome::Nothing),
+                (false, Outcome::Patched),
+            ] {
+                (pass.decision.nudge, pass.acted) = (nudge, acted(outcome));
+                changes.pass(&pass.report(), &metrics);
+            }
+        });
+        let text = lines.text();
+        assert_eq!(text.matches("tries again").count(), 1, "{text}");
     }
 
     #[test]

@@ -187,6 +187,18 @@ impl Event for ModeChanged {
     }
 }
 
+/// The operator waits out a back-off after refused pods, and was made to look again.
+#[derive(Debug)]
+pub(super) struct OperatorCalled;
+
+impl Event for OperatorCalled {
+    fn emit(&self, _metrics: &Metrics) {
+        info!(
+            "the RayCluster's annotation is written anew: an operator that waits after refused pods tries again"
+        );
+    }
+}
+
 /// Something is left alone on purpose from now on.
 #[derive(Debug)]
 pub(super) struct HoldBegan<'a>(pub(super) &'a Hold);
