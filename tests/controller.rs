@@ -99,6 +99,40 @@ async fn news_during_a_back_off_is_decided_upon_but_not_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_group_waits_a_second_for_what_one_may_not_become() {
+    let both = |gpus| {
+        let cluster = Cluster::default()
+            .group(group("cpu", "CPU=1"))
+            .group(group("gpu", "GPU=1"));
+        seen(cluster.demand("CPU=1", 3).demand("GPU=1", gpus))
+    };
+    let may_not = || {
+        failed(CallError::refused(
+            403,
+            "admission webhook denied the request",
+        ))
+    };
+    let no_right = || {
+        failed(CallError::refused(
+            403,
+            "user cannot patch resource rayclusters",
+        ))
+    };
+    for (answer, expected) in [(may_not(), vec![0, 1_000]), (no_right(), vec![0, 5_000])] {
+        let world = World::start(vec![answer, may_not(), may_not(), may_not()]);
+        world.tell(both(0));
+        world.until(300).await;
+        for at in [400, 1_500, 2_500] {
+            world.tell(both(1));
+            world.until(at).await;
+        }
+        world.until(5_500).await;
+        assert_eq!(world.times_of("act 3"), expected);
+        world.running.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn back_off_grows_to_five_seconds_and_starts_anew_after_a_success() {
     let mut answers: Vec<_> = (0..12).map(|_| refused(500)).collect();
     answers.push(done(0, 3));

@@ -6,6 +6,8 @@ mod core;
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -34,6 +36,10 @@ type Denied = fn(&[Value]) -> bool;
 struct Api {
     denied: Arc<Mutex<Denied>>,
     intent: Arc<Mutex<Option<String>>>,
+    /// Whether something takes the intent out of what is written.
+    strips: Arc<AtomicBool>,
+    /// How long an answer takes. Units: milliseconds.
+    latency_ms: Arc<AtomicU64>,
     /// What was answered to which groups, by index.
     calls: Arc<Mutex<Vec<(u16, String)>>>,
 }
@@ -67,6 +73,7 @@ impl Api {
         for op in ops
             .iter()
             .filter(|op| op["path"] == path.as_str() && op["op"] == "add")
+            .filter(|_| !self.strips.load(Relaxed))
         {
             *intent = op["value"].as_str().map(str::to_owned);
         }
@@ -88,6 +95,8 @@ impl tower_service::Service<Request<Body>> for Api {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let api = self.clone();
         Box::pin(async move {
+            let latency = Duration::from_millis(api.latency_ms.load(Relaxed));
+            tokio::time::sleep(latency).await;
             let body = request.into_body().collect_bytes().await.unwrap();
             let ops: Vec<Value> = serde_json::from_slice(&body).unwrap();
             let (code, answer) = api.answer(&ops);
@@ -106,8 +115,25 @@ struct World {
     api: Api,
     act: SidecarAct,
     clock: Clock,
+    ray: RayHead,
     workers: [NodeId; 2],
-    _switches: (watch::Sender<WriteMode>, watch::Sender<bool>),
+    /// A worker of `b` that has no raylet yet, as far as is seen.
+    starting: Option<&'static str>,
+    stop: watch::Sender<bool>,
+    _mode: watch::Sender<WriteMode>,
+}
+
+/// Starts a raylet in the pod of a worker, or of the head.
+fn start(ray: &RayHead, pod: &str, group: &str, host: u8) -> NodeId {
+    ray.start_node(NodeSpec {
+        pod: pod.to_owned(),
+        group: group.to_owned(),
+        resources: resources("CPU=2"),
+        labels: Labels::new(),
+        address: format!("10.0.0.{host}"),
+        port: 7000,
+        is_head: group == "headgroup",
+    })
 }
 
 /// Returns a group that becomes another size, and loses these idle replicas.
@@ -149,23 +175,14 @@ impl World {
             let ray = ray.clone();
             async move { ray.run().await }
         });
-        let start = |pod: &str, group: &str, host: u8| {
-            ray.start_node(NodeSpec {
-                pod: pod.to_owned(),
-                group: group.to_owned(),
-                resources: resources("CPU=2"),
-                labels: Labels::new(),
-                address: format!("10.0.0.{host}"),
-                port: 7000,
-                is_head: group == "headgroup",
-            })
-        };
-        start("head-0", "headgroup", 9);
-        let workers = [start("w-0", "b", 0), start("w-1", "b", 1)];
+        start(&ray, "head-0", "headgroup", 9);
+        let workers = [start(&ray, "w-0", "b", 0), start(&ray, "w-1", "b", 1)];
         tokio::time::sleep(Duration::from_secs(1)).await;
         let api = Api {
             denied: Arc::new(Mutex::new(denied)),
             intent: Arc::default(),
+            strips: Arc::default(),
+            latency_ms: Arc::default(),
             calls: Arc::default(),
         };
         let client = KubeClient::over(api.clone(), Arc::new(|_, _| {}), Duration::from_secs(10));
@@ -188,8 +205,11 @@ impl World {
             api,
             act,
             clock,
+            ray,
             workers,
-            _switches: (mode, stop),
+            starting: None,
+            stop,
+            _mode: mode,
         }
     }
 
@@ -213,6 +233,9 @@ impl World {
             node.idle_since = Some(self.clock.now());
             cluster = cluster.node(node);
         }
+        if let Some(pod) = self.starting {
+            cluster = cluster.starting("b", pod);
+        }
         for name in ["a", "b", "c"] {
             cluster = cluster.replicas(name, 3);
         }
@@ -221,6 +244,7 @@ impl World {
         cluster.snapshot.writing.seen = intent.map_or(IntentSeen::Absent, IntentSeen::Text);
         let decision = ScaleDecision {
             groups,
+            nudge: true,
             ..ScaleDecision::default()
         };
         let order = Order {
@@ -322,6 +346,9 @@ async fn what_may_not_shrink_loses_no_second_batch_and_others_do() {
     let applied = world.act(NodeStatus::Draining, first).await;
     assert_eq!(patched(&applied), ["c".into()]);
     for _ in 0..3 {
+        // A patch that says nothing of the group changes nothing for it.
+        let elsewhere = world.act(NodeStatus::Draining, vec![grows("c", 4)]).await;
+        assert_eq!(patched(&elsewhere), ["c".into()]);
         let applied = world.act(NodeStatus::Draining, groups()).await;
         assert_eq!(patched(&applied), ["c".into()]);
         assert!(applied.drained.is_empty(), "{applied:?}");
@@ -350,4 +377,101 @@ async fn where_even_no_change_is_refused_one_replica_is_tried() {
     let applied = world.act(NodeStatus::Running, goes()).await;
     assert_eq!(applied.drained, [PodName::from("w-0")]);
     assert_eq!(patched(&applied), ["b".into()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_joins_while_a_patch_is_tried_in_parts_is_not_named() {
+    let mut world = World::new(above_ten).await;
+    world.api.latency_ms.store(1_000, Relaxed);
+    world.starting = Some("w-2");
+    let goes = || becomes("b", (3, 2), &["w-2"], RemovalCause::Withdrawn);
+    let ray = world.ray.clone();
+    let joins = async {
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        start(&ray, "w-2", "b", 2);
+    };
+    let groups = vec![grows("a", 20), goes(), grows("c", 6)];
+    let (applied, ()) = tokio::join!(world.act(NodeStatus::Running, groups), joins);
+    assert_eq!(patched(&applied), ["c".into()]);
+    let named = world.calls().into_iter().filter(|(_, to)| to == "b");
+    assert_eq!(named.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_joins_while_a_patch_is_refused_is_not_named_without_the_intent() {
+    let has_intent: Denied = |ops| {
+        ops.iter().any(|op| {
+            op["op"] == "add"
+                && op["path"] != "/spec/workerGroupSpecs/1/replicas"
+                && op["path"] != "/spec/workerGroupSpecs/1/scaleStrategy"
+        })
+    };
+    let mut world = World::new(has_intent).await;
+    world.api.latency_ms.store(1_000, Relaxed);
+    world.starting = Some("w-2");
+    let groups = || vec![becomes("b", (3, 2), &["w-2"], RemovalCause::Withdrawn)];
+    let ray = world.ray.clone();
+    let joins = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        start(&ray, "w-2", "b", 2);
+    };
+    let (applied, ()) = tokio::join!(world.act(NodeStatus::Running, groups()), joins);
+    assert!(matches!(applied.patch, PatchOutcome::Failed(_)));
+    assert_eq!(world.calls(), calls(&[(403, "b")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn told_to_stop_no_part_is_begun() {
+    let mut world = World::new(above_ten).await;
+    world.api.latency_ms.store(400, Relaxed);
+    let stop = world.stop.clone();
+    let stops = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        stop.send_replace(true);
+    };
+    let groups = vec![grows("a", 20), grows("b", 5), grows("c", 6)];
+    let (applied, ()) = tokio::join!(world.act(NodeStatus::Running, groups), stops);
+    assert!(matches!(applied.patch, PatchOutcome::Failed(_)));
+    assert_eq!(world.calls(), calls(&[(403, "a b c"), (403, "a b c")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_for_which_no_time_is_left_are_the_first_ones_the_next_time() {
+    let mut world = World::new(above_ten).await;
+    world.api.latency_ms.store(2_000, Relaxed);
+    let groups = || vec![grows("a", 20), grows("b", 5), grows("c", 6)];
+    let whole = [(403, "a b c"), (403, "a b c")];
+    let applied = world.act(NodeStatus::Running, groups()).await;
+    assert!(matches!(applied.patch, PatchOutcome::Failed(_)));
+    let first = [&whole[..], &[(403, "a"), (403, "a")]].concat();
+    assert_eq!(world.calls(), calls(&first));
+    let applied = world.act(NodeStatus::Running, groups()).await;
+    assert_eq!(patched(&applied), ["b".into(), "c".into()]);
+    let second = [&whole[..], &[(200, "b"), (200, "c")]].concat();
+    assert_eq!(world.calls(), calls(&second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_intent_that_is_taken_out_on_its_way_is_told_and_left_out() {
+    let mut world = World::new(|_| false).await;
+    world.api.strips.store(true, Relaxed);
+    let refused = world.act.intent_refused();
+    for _ in 0..2 {
+        let applied = world.act(NodeStatus::Running, vec![grows("a", 4)]).await;
+        assert_eq!(patched(&applied), ["a".into()]);
+        assert!(
+            refused
+                .borrow()
+                .as_ref()
+                .is_some_and(|it| it.contains("takes the annotation out"))
+        );
+    }
+    world.calls();
+    // A patch that would have said nothing else.
+    world.act(NodeStatus::Running, Vec::new()).await;
+    assert_eq!(world.calls(), calls(&[]));
+    world.api.strips.store(false, Relaxed);
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    world.act(NodeStatus::Running, vec![grows("a", 5)]).await;
+    assert_eq!(*refused.borrow(), None);
 }

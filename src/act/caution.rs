@@ -12,8 +12,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::{Order, PatchOutcome};
-use crate::model::{NodeStatus, PodName, ReplicaRemoval, ScaleDecision, WorkerGroupName};
+use super::{GroupChange, Order, PatchOutcome};
+use crate::model::{
+    GroupDecision, NodeStatus, PodName, ReplicaRemoval, ScaleDecision, WorkerGroupName,
+};
 
 /// Says what became of the last patch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,7 +33,7 @@ enum LastPatch {
 #[derive(Debug, Default)]
 pub(super) struct Caution {
     last: LastPatch,
-    /// Groups that may not name what they have lost, while others are patched.
+    /// Groups that may not name what they have lost, while others are patched: until a patch names something in them.
     refused: BTreeSet<WorkerGroupName>,
 }
 
@@ -45,8 +47,8 @@ impl Caution {
     pub(super) fn learn(&mut self, patch: &PatchOutcome, changes_groups: bool) {
         self.last = match patch {
             PatchOutcome::Nothing | PatchOutcome::Recorded(_) => return,
-            PatchOutcome::Done { .. } => {
-                self.refused.clear();
+            PatchOutcome::Done { changes, .. } => {
+                self.learn_named(changes);
                 LastPatch::Done
             }
             PatchOutcome::Failed(error) if !changes_groups && error.is_about_content() => {
@@ -56,9 +58,21 @@ impl Caution {
         };
     }
 
-    /// Takes in that patches go through, but for those of groups that are refused what they name.
-    pub(super) fn learn_refused(&mut self, groups: BTreeSet<WorkerGroupName>) {
-        (self.last, self.refused) = (LastPatch::Done, groups);
+    /// Takes in that patches go through, as these changes did, but for those of groups that are refused what they name.
+    pub(super) fn learn_refused(
+        &mut self,
+        changes: &[GroupChange],
+        groups: BTreeSet<WorkerGroupName>,
+    ) {
+        self.last = LastPatch::Done;
+        self.learn_named(changes);
+        self.refused.extend(groups);
+    }
+
+    fn learn_named(&mut self, changes: &[GroupChange]) {
+        for change in changes.iter().filter(|change| !change.named.is_empty()) {
+            self.refused.remove(&change.name);
+        }
     }
 
     /// Returns a decision without the replicas whose raylets are not to be asked now, and how many those are.
@@ -75,20 +89,30 @@ impl Caution {
             let mut pods = removal.pods.iter();
             pods.any(|pod| order.history.ends_idle(pod))
         };
-        let may_try = self.last == LastPatch::RefusedUnchanged && !removals().any(is_drained);
-        let mut to_try = usize::from(may_try);
-        let mut spared = 0;
-        let mut asked = Cow::Borrowed(decision);
         let is_asked = |removal: &ReplicaRemoval| {
             let mut pods = removal.pods.iter();
             removal.cause.is_asked() && pods.any(|pod| running.contains(pod))
         };
+        let tries_one = self.last == LastPatch::RefusedUnchanged;
+        // Some host of it may have refused, and have work; it is the one that is tried all the same.
+        let mut nodes = order.snapshot.nodes.iter();
+        let may_try = tries_one && !nodes.any(|node| order.history.ends_idle(&node.name));
+        let mut to_try = usize::from(may_try);
+        let mut spared = 0;
+        let mut asked = Cow::Borrowed(decision);
         if removals().any(is_asked) {
-            let waits = |name: &WorkerGroupName| self.is_on() || self.refused.contains(name);
+            // What was refused once and is not among what goes now is no reason to wait.
+            let waits = |group: &GroupDecision| {
+                let mut removals = group.remove.iter();
+                let has_lost = removals.any(|it| !is_asked(it) || is_drained(it));
+                self.is_on() || (self.refused.contains(&group.name) && has_lost)
+            };
             let groups = asked.to_mut().groups.iter_mut();
-            for group in groups.filter(|group| waits(&group.name)) {
+            for group in groups.filter(|group| waits(group)) {
                 group.remove.retain(|removal| {
-                    let stays = !is_asked(removal) || std::mem::take(&mut to_try) > 0;
+                    let stays = !is_asked(removal)
+                        || (tries_one && is_drained(removal))
+                        || std::mem::take(&mut to_try) > 0;
                     spared += usize::from(!stays);
                     stays
                 });
@@ -136,39 +160,35 @@ mod tests {
         })
     }
 
-    /// Returns which of four replicas are dealt with, and how many are spared; one goes for another reason than being
-    /// idle, and one has no raylet any more.
-    fn asked(caution: &Caution, history: &History) -> (Vec<String>, usize) {
-        let causes = [
-            ("a", RemovalCause::Idle),
-            ("b", RemovalCause::Idle),
-            ("max", RemovalCause::AboveMax),
-            ("torn", RemovalCause::Idle),
-        ];
-        let removal = |(name, cause): (&str, RemovalCause)| ReplicaRemoval {
+    fn removal(name: &str, pods: &[&str], cause: RemovalCause) -> ReplicaRemoval {
+        ReplicaRemoval {
             replica: name.into(),
-            pods: vec![name.into()],
+            pods: pods.iter().map(|pod| (*pod).into()).collect(),
             cause,
             idle_ms: 0,
             finish: Finish::default(),
-        };
+        }
+    }
+
+    /// Returns which of these replicas of a group are dealt with, and how many are spared.
+    fn spared(
+        caution: &Caution,
+        history: &History,
+        (nodes, remove): (Vec<Node>, Vec<ReplicaRemoval>),
+    ) -> (Vec<String>, usize) {
         let decision = ScaleDecision {
             groups: vec![GroupDecision {
                 name: "g".into(),
                 replicas_from: 4,
                 replicas_to: 0,
-                remove: causes.map(removal).into(),
+                remove,
                 forget: Vec::new(),
                 reasons: Vec::new(),
             }],
             ..ScaleDecision::default()
         };
-        let status = |name| match name {
-            "torn" => NodeStatus::Stopped,
-            _ => NodeStatus::Running,
-        };
         let snapshot = ClusterSnapshot {
-            nodes: causes.map(|(name, _)| node(name, status(name))).into(),
+            nodes,
             ..ClusterSnapshot::default()
         };
         let order = Order {
@@ -179,6 +199,24 @@ mod tests {
         let (asked, spared) = caution.spare(&order);
         let left = asked.groups[0].remove.iter();
         (left.map(|it| it.replica.to_string()).collect(), spared)
+    }
+
+    /// Returns which of four replicas are dealt with, and how many are spared; one goes for another reason than being
+    /// idle, and one has no raylet any more.
+    fn asked(caution: &Caution, history: &History) -> (Vec<String>, usize) {
+        let causes = [
+            ("a", RemovalCause::Idle),
+            ("b", RemovalCause::Idle),
+            ("max", RemovalCause::AboveMax),
+            ("torn", RemovalCause::Idle),
+        ];
+        let status = |name| match name {
+            "torn" => NodeStatus::Stopped,
+            _ => NodeStatus::Running,
+        };
+        let nodes = causes.map(|(name, _)| node(name, status(name))).into();
+        let remove = causes.map(|(name, cause)| removal(name, &[name], cause));
+        spared(caution, history, (nodes, remove.into()))
     }
 
     #[test]
@@ -214,5 +252,28 @@ mod tests {
         assert_eq!(asked(&caution, &history), (one, 1));
         history.absorb(&Input::DrainAccepted(&"torn".into()), Timestamp::from_ms(1));
         assert_eq!(asked(&caution, &history), (none, 2));
+    }
+
+    #[test]
+    fn the_one_that_is_tried_is_the_one_of_which_a_host_has_ended() {
+        let (mut caution, mut history) = (Caution::default(), History::default());
+        caution.learn(&refused(403), false);
+        let accepted = Input::DrainAccepted(&"h0".into());
+        history.absorb(&accepted, Timestamp::from_ms(1));
+        let nodes = || {
+            vec![
+                node("h0", NodeStatus::Stopped),
+                node("h1", NodeStatus::Running),
+                node("a", NodeStatus::Running),
+            ]
+        };
+        let other = removal("a", &["a"], RemovalCause::Idle);
+        let half = removal("half", &["h0", "h1"], RemovalCause::Idle);
+        let both = (nodes(), vec![other.clone(), half]);
+        let expected = (vec!["half".to_owned()], 1);
+        assert_eq!(spared(&caution, &history, both), expected);
+        // Its other host has work.
+        let one = (nodes(), vec![other]);
+        assert_eq!(spared(&caution, &history, one), (Vec::new(), 1));
     }
 }

@@ -1,12 +1,12 @@
 //! Asks raylets to stop before their pods are named.
 //!
-//! The order is what keeps work alive: every raylet of the replica is asked whether it is idle now
-//! (an answer 5 ms old, where the GCS's may be seconds old), then the GCS drains them with the one
-//! reason a raylet may refuse. Only a replica whose hosts have all accepted is named. An accepted drain
-//! cannot be taken back, so hosts are drained one after the other and the first refusal ends it. Where there is no
-//! raylet to ask, the GCS is asked whether one has joined meanwhile. Whoever must go is told first and looked at then:
-//! what is told to drain takes no new work.
+//! The order is what keeps work alive: every raylet of the replica is asked whether it is idle now (an answer 5 ms old,
+//! where the GCS's may be seconds old), then the GCS drains them with the one reason a raylet may refuse. Only a replica
+//! whose hosts have all accepted is named. An accepted drain cannot be taken back, so hosts are drained one after the
+//! other and the first refusal ends it. Where there is no raylet to ask, the GCS is asked whether one has joined
+//! meanwhile. Whoever must go is told first and looked at then: what is told to drain takes no new work.
 
+mod again;
 mod half;
 mod stop;
 

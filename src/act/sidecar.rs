@@ -21,7 +21,7 @@ use super::{
 };
 use crate::model::{
     ClusterSnapshot, Departure, IntentSeen, PodName, ReplicaRemoval, ScaleDecision,
-    TerminationPolicy, Timestamp,
+    TerminationPolicy, Timestamp, WorkerGroupName,
 };
 
 /// Says whether anything is written.
@@ -43,6 +43,9 @@ const DRAINS_TAKE: Duration = Duration::from_millis(2_200);
 /// Whoever goes by somebody else's hand is told on the side: nothing waits for the answer for longer.
 const TELLING_TAKES: Duration = Duration::from_millis(200);
 
+/// What is told where a patch went through and its annotation did not.
+const TAKEN_OUT: &str = "something takes the annotation out of patches that are accepted";
+
 /// Drains and patches.
 #[derive(Debug)]
 pub struct SidecarAct {
@@ -50,6 +53,8 @@ pub struct SidecarAct {
     kube: KubeAct,
     intent: IntentKeeper,
     caution: Caution,
+    /// The group whose part of a refused patch is sent first the next time; `None` for the first one.
+    parts_from: Option<WorkerGroupName>,
     dry_run: DryRun,
     mode: watch::Receiver<WriteMode>,
     stopping: watch::Receiver<bool>,
@@ -71,6 +76,7 @@ impl SidecarAct {
             kube,
             intent: IntentKeeper::default(),
             caution: Caution::default(),
+            parts_from: None,
             dry_run: DryRun::default(),
             mode,
             stopping,
@@ -203,7 +209,8 @@ impl SidecarAct {
     ) -> (PatchOutcome, Option<Unsure>) {
         let intent = order.intent(drained, (&plan, now)).to_text();
         let texts = (&order.snapshot.writing.seen, intent);
-        let (patch, unsure) = self.patch(plan.clone(), texts, now).await;
+        let sent = (order.snapshot, plan.clone());
+        let (patch, unsure) = self.patch(sent, texts, now).await;
         self.caution.learn(&patch, !plan.groups.is_empty());
         let can_do_less = plan.groups.len() > 1 || (has_spared && !plan.groups.is_empty());
         match patch {
@@ -225,7 +232,7 @@ impl SidecarAct {
     /// whether it was carried out, and the intent will tell.
     async fn patch(
         &mut self,
-        plan: PatchPlan,
+        (snapshot, plan): (&ClusterSnapshot, PatchPlan),
         (seen, intent): (&IntentSeen, String),
         now: Timestamp,
     ) -> (PatchOutcome, Option<Unsure>) {
@@ -242,8 +249,12 @@ impl SidecarAct {
         let refused = match self.kube.patch(&whole).await {
             Err(error) if error.is_about_content() => error,
             answer => {
-                if answer.is_ok() {
-                    self.intent.was_written();
+                match &answer {
+                    Ok(raycluster) if parts::carries(raycluster, &intent) => {
+                        self.intent.was_written();
+                    }
+                    Ok(_) => self.intent.was_refused(TAKEN_OUT.to_owned(), now),
+                    Err(_) => {}
                 }
                 let is_unsure = answer.as_ref().is_err_and(ActError::may_be_done);
                 let changes = whole.groups.clone();
@@ -252,6 +263,10 @@ impl SidecarAct {
             }
         };
         // Nothing of it was written. Whatever else is wrong is wrong without the intent, too.
+        let named: Vec<PodName> = bare.groups.iter().flat_map(|it| it.named.clone()).collect();
+        if self.drainer.have_joined(snapshot, &named).await {
+            return (PatchOutcome::Failed(refused), None);
+        }
         let answer = self.kube.patch(&bare).await;
         if answer.is_ok() {
             self.intent.was_refused(refused.source.to_string(), now);

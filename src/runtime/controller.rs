@@ -16,10 +16,10 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::audit::{Audit, Checked};
-use super::backoff::Backoff;
+use super::quiet::Quiet;
 use super::unsure::UnsurePatches;
 use super::work_budget::{WorkBudget, next_check_at};
-use crate::act::{ActError, Applied, NextStep, Order, PatchOutcome, remember_act};
+use crate::act::{Applied, Order, PatchOutcome, remember_act};
 use crate::clock::Clock;
 use crate::config::{self, Config, Scaling};
 use crate::engine::invariants::Violation;
@@ -179,26 +179,12 @@ pub struct Controller<O, A, R> {
     may_write: Arc<Notify>,
     history: History,
     inherited: Option<String>,
-    failures: u32,
-    quiet_until: Option<Timestamp>,
+    quiet: Quiet,
     wake_at: Option<Timestamp>,
     work_budget: WorkBudget,
     unsure: UnsurePatches,
     audit: Audit,
 }
-
-/// After a failed patch: soon, because demand waits; at most half a minute.
-const RETRY: Backoff = Backoff {
-    first_ms: 200,
-    max_ms: 30_000,
-};
-
-/// At most, where the API server was away or overloaded: it may be back any time, and ten seconds after that capacity
-/// is to be right. Units: milliseconds.
-const AWAY_MAX_MS: u64 = 5_000;
-
-/// How long a patch that cannot succeed as things are is not tried again. Units: milliseconds.
-const HOLD_MS: u64 = 5_000;
 
 /// How often the loop turns when nothing happens, so that ages and health stay current.
 const HEARTBEAT_MS: u64 = 5_000;
@@ -219,8 +205,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             may_write: Arc::default(),
             history: History::default(),
             inherited: None,
-            failures: 0,
-            quiet_until: None,
+            quiet: Quiet::default(),
             wake_at: None,
             work_budget: WorkBudget::default(),
             unsure: UnsurePatches::default(),
@@ -246,7 +231,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
                 () = &mut shutdown => return,
                 Ok(()) = self.settings.changed() => None,
                 () = self.may_write.notified() => {
-                    self.quiet_until = None;
+                    self.quiet.lift();
                     None
                 }
                 observed = self.observe.next(Some(wake_at)) => Some(observed),
@@ -295,7 +280,8 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         let (decision, own) = (checked.decision, checked.snapshot);
         let snapshot = own.as_deref().unwrap_or(snapshot);
         let before_act = self.clock.precise_ms();
-        let write_hold = self.write_hold(snapshot, &settings, checked.is_sound, started_at);
+        let seen = (snapshot, &decision);
+        let write_hold = self.write_hold(seen, &settings, checked.is_sound, started_at);
         let remembered = self.history.clone();
         let order = Order {
             snapshot,
@@ -324,7 +310,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             ended_at: self.clock.now(),
             took,
         });
-        let quiet_until = self.quiet_until.filter(|at| *at > started_at);
+        let quiet_until = self.quiet.until(&decision, started_at);
         let next_check_at = next_check_at(&decision, write_hold);
         let left_at = applied.and_then(|it| goes_on_at(it, self.clock.now()));
         self.wake_at = [next_check_at, quiet_until, report_at, left_at]
@@ -378,7 +364,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         let must_claim = order.snapshot.writing.must_claim() && !is_frozen;
         if !order.decision.is_work() && !must_claim {
             // Nothing is left to write: whatever failed has been settled.
-            (self.failures, self.quiet_until) = (0, None);
+            self.quiet.end();
             return None;
         }
         if hold.is_some() {
@@ -428,7 +414,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
 
     fn write_hold(
         &self,
-        snapshot: &ClusterSnapshot,
+        (snapshot, decision): (&ClusterSnapshot, &ScaleDecision),
         settings: &ControllerSettings,
         is_sound: bool,
         now: Timestamp,
@@ -442,9 +428,7 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
         if settings.scaling.paused || snapshot.paused.is_some() {
             return Some(WriteHold::Paused);
         }
-        self.quiet_until
-            .filter(|until| *until > now)
-            .map(WriteHold::BackingOff)
+        self.quiet.until(decision, now).map(WriteHold::BackingOff)
     }
 
     fn learn(&mut self, applied: &Applied, decision: &ScaleDecision) {
@@ -455,36 +439,17 @@ impl<O: Observe, A: Act, R: Report> Controller<O, A, R> {
             PatchOutcome::Done { raycluster, .. } => {
                 self.unsure.clear();
                 self.observe.adopt(Some(raycluster));
-                self.failures = 0;
-                self.quiet_until = None;
+                self.quiet.end();
             }
-            PatchOutcome::Failed(error) => self.keep_quiet(error, now),
+            PatchOutcome::Failed(error) => {
+                self.observe.adopt(None);
+                self.quiet.begin(error, decision, now);
+            }
         }
         // Of a patch that was sent in parts the last one may be unsure.
         if let Some(patch) = &applied.unsure {
             self.unsure.add(patch, (decision, &self.history), now);
         }
-    }
-
-    fn keep_quiet(&mut self, error: &ActError, now: Timestamp) {
-        self.failures = self.failures.saturating_add(1);
-        self.observe.adopt(None);
-        let backoff_ms = RETRY.delay_ms(self.failures);
-        let wait_ms = match error.next_step() {
-            // The first time the object is simply read again; a second failure in a row means
-            // that reading alone does not help.
-            NextStep::ObserveAgain if self.failures == 1 => 0,
-            // The API server may have been away.
-            NextStep::ObserveAgain if error.may_be_done() => backoff_ms.min(AWAY_MAX_MS),
-            NextStep::ObserveAgain => backoff_ms,
-            NextStep::Wait(pause) => {
-                let asked_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-                backoff_ms.min(AWAY_MAX_MS).max(asked_ms)
-            }
-            // Rights and limits change by hand, not by asking again soon.
-            NextStep::Hold => backoff_ms.max(HOLD_MS),
-        };
-        self.quiet_until = Some(now.plus_ms(wait_ms));
     }
 }
 

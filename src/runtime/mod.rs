@@ -10,6 +10,7 @@ mod herald;
 mod inside;
 mod network;
 pub mod options;
+mod quiet;
 pub mod reload;
 pub mod reporting;
 mod resizing;
