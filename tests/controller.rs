@@ -163,6 +163,22 @@ async fn a_server_that_does_not_answer_is_tried_every_five_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_reads_what_is_no_more_tries_every_five_seconds() {
+    let words = "the server rejected our request due to an error in our request";
+    for (status, words) in [(422, words), (409, "the object has been modified")] {
+        let refused = || failed(CallError::refused(status, words));
+        let world = World::start((0..14).map(|_| refused()).collect());
+        world.tell(seen(waiting(3)));
+        world.until(60_000).await;
+        let acts = world.times_of("act 3");
+        let pauses: Vec<u64> = acts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(pauses.len() > 12, "{pauses:?}");
+        assert_eq!(pauses.iter().max(), Some(&5_000), "{pauses:?}");
+        world.running.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_only_a_person_can_change_is_tried_every_half_minute() {
     let world = World::start((0..12).map(|_| refused(403)).collect());
     world.tell(seen(waiting(3)));

@@ -12,8 +12,8 @@ const RETRY: Backoff = Backoff {
     max_ms: 30_000,
 };
 
-/// At most, where the API server was away or overloaded: it may be back any time, and ten seconds after that capacity
-/// is to be right. Units: milliseconds.
+/// At most, where the API server was away or overloaded, or told of a RayCluster that is no more: it may be back any
+/// time, and ten seconds after that capacity is to be right. Units: milliseconds.
 const AWAY_MAX_MS: u64 = 5_000;
 
 /// How long a patch that cannot succeed as things are is not tried again. Units: milliseconds.
@@ -50,9 +50,10 @@ impl Quiet {
             // The first time the object is simply read again; a second failure in a row means
             // that reading alone does not help.
             NextStep::ObserveAgain if self.failures == 1 => 0,
-            // The API server may have been away.
-            NextStep::ObserveAgain if error.may_be_done() => backoff_ms.min(AWAY_MAX_MS),
-            NextStep::ObserveAgain => backoff_ms,
+            // Something looks at what the patch makes of the object.
+            NextStep::ObserveAgain if error.is_about_content() => backoff_ms,
+            // The API server may have been away, or have told what was long ago.
+            NextStep::ObserveAgain => backoff_ms.min(AWAY_MAX_MS),
             NextStep::Wait(pause) => {
                 let asked_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
                 backoff_ms.min(AWAY_MAX_MS).max(asked_ms)
