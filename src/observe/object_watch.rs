@@ -208,8 +208,16 @@ impl<T: Watched> ObjectWatch<T> {
                 }
                 Link::Following(following) => match following.next().await {
                     Some(Ok(event)) => self.on_event(event),
-                    Some(Err(_)) | None => {
+                    // The connection broke.
+                    Some(Err(CallError::Unreachable(_) | CallError::Timeout)) | None => {
                         self.on_end();
+                        None
+                    }
+                    Some(Err(_)) => {
+                        // Nobody can read what was told, and from where the watch was it would be told again and again.
+                        // A list says what is there, or that it cannot be read.
+                        self.settle();
+                        self.list_anew();
                         None
                     }
                 },

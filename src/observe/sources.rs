@@ -140,6 +140,9 @@ impl Sources {
         let is_taken =
             raycluster.is_some_and(|value| self.cluster.raycluster_mut().adopt(value).is_ok());
         self.is_out_of_date = !is_taken;
+        if is_taken {
+            self.errors[1] = None;
+        }
     }
 
     /// Has everything that the API server knows read anew, at most once a minute.

@@ -268,6 +268,29 @@ async fn forgotten_changes_are_listed_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_that_cannot_be_read_is_no_end_of_the_watch() {
+    let (first, events) = stream();
+    let (second, _open) = stream();
+    let odd = json!({"metadata": {"name": 7}});
+    let listed = |items: &[Value]| page("5", "", items);
+    let api = FakeApi::new([
+        listed(&[pod("a", "3", "Pending")]),
+        first,
+        listed(std::slice::from_ref(&odd)),
+        listed(&[pod("b", "4", "Pending")]),
+        second,
+    ]);
+    let mut watch = watch(&api);
+    changed(&mut watch).await;
+    feed(&events, "ADDED", &odd);
+    // Nobody can read what is there: that is said.
+    let told = lost(&mut watch).await;
+    assert!(told.starts_with("malformed: "), "{told}");
+    changed(&mut watch).await;
+    assert_eq!(names(&watch), ["b"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_forgets_everything_is_not_listed_in_a_tight_loop() {
     let api = FakeApi::default();
     for _ in 0..1000 {

@@ -90,7 +90,7 @@ struct RawCondition {
 #[serde(rename_all = "camelCase")]
 struct RawContainerStatus {
     name: String,
-    restart_count: Option<u32>,
+    restart_count: Option<i64>,
     ready: Option<bool>,
     state: Option<RawState>,
     resources: Option<RawResources>,
@@ -268,7 +268,7 @@ fn ray_container(raw: RawContainerStatus) -> Option<RayContainer> {
     };
     Some(RayContainer {
         state,
-        restart_count: raw.restart_count.unwrap_or(0),
+        restart_count: u32::try_from(raw.restart_count.unwrap_or(0).max(0)).unwrap_or(u32::MAX),
         is_ready: raw.ready.unwrap_or(false),
     })
 }
