@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Says when a file is full and how many full ones are kept.
@@ -112,6 +112,10 @@ fn open(path: &Path) -> io::Result<Open> {
     if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
         fs::create_dir(folder)?;
     }
+    // To open a pipe is to wait for whoever reads it, and nobody may.
+    if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a pipe"));
+    }
     let file = OpenOptions::new().create(true).append(true).open(path)?;
     let metadata = file.metadata()?;
     Ok(Open {
@@ -157,6 +161,23 @@ mod tests {
         assert_eq!(read(".1").unwrap(), "line 3\n");
         assert_eq!(read(".2").unwrap(), "line 2\n");
         assert!(read(".3").is_err());
+    }
+
+    #[test]
+    fn nobody_waits_for_the_reader_of_a_pipe() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("monitor.log");
+        let mut made = std::process::Command::new("mkfifo");
+        assert!(made.arg(&path).status().unwrap().success());
+        let rotation = Rotation {
+            bytes_max: 8,
+            backup_count: 1,
+        };
+        let mut file = RotatingFile::new(path.clone(), rotation);
+        assert!(file.write_all(b"new\n").is_err());
+        std::fs::remove_file(&path).unwrap();
+        file.write_all(b"new\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new\n");
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Carries what reports want sent to Ray and Kubernetes, so that the loop never waits for it.
 
+use std::collections::VecDeque;
+use std::mem::discriminant;
+use std::time::Duration;
+
 use tokio::sync::{mpsc, watch};
 use tracing::debug;
 
@@ -11,6 +15,9 @@ use crate::report::kv::{KvPut, at_start, v1_status};
 use crate::report::{Metrics, kube_events};
 use crate::wire::gcs::ray::rpc::autoscaler::AutoscalingState;
 use crate::wire::gcs::{GcsClient, GcsError};
+
+/// How long the API server may take for the events of one pass: the GCS is not told anything meanwhile.
+const EVENTS_TAKE: Duration = Duration::from_secs(5);
 
 /// Holds something to send.
 #[derive(Debug)]
@@ -74,7 +81,8 @@ impl Courier {
         deliveries: mpsc::Sender<Delivery>,
     ) {
         let mut failing: Vec<&'static str> = Vec::new();
-        while let Some(letter) = letters.recv().await {
+        let mut waiting = VecDeque::new();
+        while let Some(letter) = next(&mut waiting, &mut letters).await {
             let (target, result, delivery) = self.carry(letter).await;
             let is_repeated = failing.contains(&target);
             match result {
@@ -130,12 +138,17 @@ impl Courier {
                 ("gcs_kv", put.map_err(|error| chain(&error)), delivery)
             }
             Letter::KubeEvents(events) => {
-                for event in &events {
-                    if let Err(error) = kube_events::create(&self.kube, event).await {
-                        return ("kubernetes_events", Err(chain(&error)), None);
+                let create = async {
+                    for event in &events {
+                        kube_events::create(&self.kube, event).await?;
                     }
-                }
-                ("kubernetes_events", Ok(()), None)
+                    Ok::<_, kube::Error>(())
+                };
+                let created = match tokio::time::timeout(EVENTS_TAKE, create).await {
+                    Ok(created) => created.map_err(|error| chain(&error)),
+                    Err(_) => Err(format!("no answer within {EVENTS_TAKE:?}")),
+                };
+                ("kubernetes_events", created, None)
             }
         }
     }
@@ -169,5 +182,73 @@ impl Courier {
             .internal_kv_put(namespace, key, value)
             .await
             .map(|_| ())
+    }
+}
+
+/// Returns the next letter: Ray's before Kubernetes', and of reports on a state, which say all anew, the last one alone.
+async fn next(
+    waiting: &mut VecDeque<Letter>,
+    letters: &mut mpsc::Receiver<Letter>,
+) -> Option<Letter> {
+    if waiting.is_empty() {
+        waiting.push_back(letters.recv().await?);
+    }
+    while let Ok(letter) = letters.try_recv() {
+        if matches!(letter, Letter::State(_) | Letter::V1Status(_)) {
+            waiting.retain(|other| discriminant(other) != discriminant(&letter));
+        }
+        waiting.push_back(letter);
+    }
+    let is_rays = |letter: &Letter| !matches!(letter, Letter::KubeEvents(_));
+    let at = waiting.iter().position(is_rays).unwrap_or_default();
+    waiting.remove(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use tokio::sync::mpsc;
+
+    use super::{Letter, next};
+    use crate::wire::gcs::ray::rpc::autoscaler::AutoscalingState;
+
+    #[tokio::test]
+    async fn what_a_newer_report_says_anew_is_not_sent_and_ray_comes_first() {
+        let (sender, mut letters) = mpsc::channel(64);
+        let state = |version| {
+            Letter::State(AutoscalingState {
+                autoscaler_state_version: version,
+                ..AutoscalingState::default()
+            })
+        };
+        let hello = Letter::Hello {
+            head_ip: "10.0.0.1".to_owned(),
+        };
+        let sent = [
+            Letter::KubeEvents(Vec::new()),
+            hello,
+            state(1),
+            Letter::V1Status("old".to_owned()),
+            state(2),
+            Letter::V1Status("new".to_owned()),
+        ];
+        for letter in sent {
+            sender.send(letter).await.unwrap();
+        }
+        let mut waiting = VecDeque::new();
+        let mut got = Vec::new();
+        while got.len() < 4 {
+            let letter = next(&mut waiting, &mut letters).await.unwrap();
+            got.push(match letter {
+                Letter::Hello { .. } => "hello".to_owned(),
+                Letter::State(state) => format!("state {}", state.autoscaler_state_version),
+                Letter::V1Status(text) => text,
+                Letter::KubeEvents(_) => "events".to_owned(),
+            });
+        }
+        assert_eq!(got, ["hello", "state 2", "new", "events"]);
+        drop(sender);
+        assert!(next(&mut waiting, &mut letters).await.is_none());
     }
 }
