@@ -176,7 +176,7 @@ impl GroupDecision {
 /// Holds demand that no group could ever serve, whatever its maximum.
 ///
 /// Only such shapes are told to Ray: it may cancel the tasks that wait for them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Infeasible {
     /// Tasks or actors.

@@ -6,6 +6,8 @@
 //! then shows a random id and no reason. It counts entries and not their `count`. Here a pending
 //! node is its pod, one entry stands for one node, and what `ray status` has a place for is filled.
 
+use std::collections::BTreeMap;
+
 use super::failures::Failures;
 use super::gauges::missing_pods;
 use super::pass::PassReport;
@@ -14,15 +16,19 @@ use crate::model::{GangRequest, Infeasible, NodeKind, NodeStatus, WorkerGroup};
 use crate::wire::gcs::ray::rpc::autoscaler as wire;
 
 /// Most entries of one kind: a report of 2 000 pods is 100 kB, and nobody reads more.
-const ENTRIES_MAX: usize = 2_000;
+pub(super) const ENTRIES_MAX: usize = 2_000;
+
+/// Most bundles of all placement groups that are told: Ray wants them one by one, and twice.
+const BUNDLES_MAX: usize = 2_000;
 
 /// Longest text of a reason; `ray status` puts it into one line.
 const TEXT_MAX: usize = 300;
 
-/// Returns the report on a pass, without its version.
+/// Returns the report on a pass, without its version; of what is infeasible it tells this.
 pub(super) fn autoscaling_state(
     pass: &PassReport<'_>,
     failures: &Failures,
+    told: &[&Infeasible],
 ) -> wire::AutoscalingState {
     let mut state = wire::AutoscalingState {
         last_seen_cluster_resource_state_version: pass.snapshot.state_version,
@@ -31,16 +37,20 @@ pub(super) fn autoscaling_state(
         failed_instance_requests: failed_requests(failures),
         ..wire::AutoscalingState::default()
     };
-    for infeasible in pass.decision.infeasible.iter().take(ENTRIES_MAX) {
+    let gangs = pass.snapshot.gangs.iter();
+    let gangs: BTreeMap<&str, &GangRequest> =
+        gangs.map(|gang| (gang.details.as_str(), gang)).collect();
+    let mut room = BUNDLES_MAX;
+    for infeasible in told {
         match infeasible {
             Infeasible::Tasks(request) => {
                 let request = to_wire::request(request);
                 state.infeasible_resource_requests.push(request);
             }
             Infeasible::Gang(details) => {
-                let mut gangs = pass.snapshot.gangs.iter();
-                let gang = gangs.find(|gang: &&GangRequest| gang.details == *details);
-                let gang = gang.map(to_wire::gang);
+                let gang = gangs.get(details.as_str()).filter(|_| room > 0);
+                let gang = gang.map(|gang| to_wire::gang(gang, room));
+                room -= gang.as_ref().map_or(0, |gang| gang.requests.len());
                 state.infeasible_gang_resource_requests.extend(gang);
             }
             Infeasible::Constraint => {
@@ -149,7 +159,7 @@ mod tests {
         pass.history
             .scaled_up_at
             .insert(WorkerGroupName::from("g"), at(9_000));
-        let state = autoscaling_state(&pass.report(), &Failures::default());
+        let state = autoscaling_state(&pass.report(), &Failures::default(), &[]);
         let requests = &state.pending_instance_requests;
         assert_eq!(requests.len(), 2);
         assert!(
@@ -168,7 +178,7 @@ mod tests {
         hosts.num_of_hosts = 2;
         let nodes = vec![node("a", "g", Running), node("b", "g", Running)];
         let pass = Pass::of(snapshot(vec![hosts], nodes)).with(grow("g", 1, 3), patched("g", 1, 3));
-        let state = autoscaling_state(&pass.report(), &Failures::default());
+        let state = autoscaling_state(&pass.report(), &Failures::default(), &[]);
         assert_eq!(state.pending_instance_requests.len(), 4);
     }
 
@@ -176,7 +186,7 @@ mod tests {
     fn a_huge_number_is_a_bounded_report() {
         let groups = vec![group("g", 2_147_483_647), group("h", 7)];
         let pass = Pass::of(snapshot(groups, vec![]));
-        let state = autoscaling_state(&pass.report(), &Failures::default());
+        let state = autoscaling_state(&pass.report(), &Failures::default(), &[]);
         let requests = &state.pending_instance_requests;
         assert_eq!(requests.len(), ENTRIES_MAX + 2);
         assert_eq!(requests[ENTRIES_MAX].count, 2_147_483_647 - 2_000);
@@ -217,7 +227,8 @@ mod tests {
             Infeasible::Gang("gone:PACK|PENDING".to_owned()),
             Infeasible::Constraint,
         ];
-        let state = autoscaling_state(&pass.report(), &Failures::default());
+        let told: Vec<&Infeasible> = pass.decision.infeasible.iter().collect();
+        let state = autoscaling_state(&pass.report(), &Failures::default(), &told);
         let request = &state.infeasible_resource_requests[0];
         assert_eq!(request.resources_bundle["GPU"].to_bits(), 8.0_f64.to_bits());
         assert_eq!(request.label_selectors[0].label_constraints[0].operator, 2);
@@ -235,6 +246,28 @@ mod tests {
     }
 
     #[test]
+    fn many_large_placement_groups_are_a_bounded_report() {
+        let mut pass = Pass::of(snapshot(vec![], vec![]));
+        for at in 0..3_000 {
+            pass.snapshot.gangs.push(GangRequest {
+                details: format!("pg{at}:PACK|PENDING"),
+                strategy: PlacementStrategy::Pack,
+                bundles: vec![demand(&[("GPU", 1)], 900)],
+                fallbacks: Vec::new(),
+                constraint_count: 0,
+                bundle_count: 900,
+            });
+            let details = format!("pg{at}:PACK|PENDING");
+            pass.decision.infeasible.push(Infeasible::Gang(details));
+        }
+        let told: Vec<&Infeasible> = pass.decision.infeasible.iter().collect();
+        let state = autoscaling_state(&pass.report(), &Failures::default(), &told);
+        let gangs = state.infeasible_gang_resource_requests.iter();
+        let bundles: Vec<usize> = gangs.map(|gang| gang.requests.len()).collect();
+        assert_eq!(bundles, [900, 900, 200]);
+    }
+
+    #[test]
     fn failures_carry_their_reason() {
         let pass = Pass::of(snapshot(vec![group("g", 1)], vec![]));
         let mut failures = Failures::default();
@@ -245,7 +278,7 @@ mod tests {
             reason: "Evicted:\nno disk".to_owned(),
         };
         failures.pass(&pass.report(), &[change], at(4_000));
-        let state = autoscaling_state(&pass.report(), &failures);
+        let state = autoscaling_state(&pass.report(), &failures, &[]);
         let failed = &state.failed_instance_requests[0];
         assert_eq!(
             (failed.reason.as_str(), failed.failed_ts),

@@ -24,6 +24,7 @@ pub mod monitor_log;
 mod node_watch;
 mod pacer;
 pub mod pass;
+mod proven;
 mod rotating_file;
 mod to_wire;
 mod v1_status;
@@ -93,6 +94,7 @@ pub struct Report {
     drains: drain_watch::DrainWatch,
     driver_text: driver_text::DriverText,
     kube_events: Option<KubeEvents>,
+    proven: proven::Proven,
     pacer: ReportPacer,
     v1_pacer: Pacer<Map<String, Value>>,
     is_paused: Option<String>,
@@ -117,6 +119,7 @@ impl Report {
             drains: drain_watch::DrainWatch::default(),
             driver_text: driver_text::DriverText::default(),
             kube_events,
+            proven: proven::Proven::default(),
             pacer,
             v1_pacer: Pacer::new(V1_STATUS_INTERVAL_MS),
             is_paused: None,
@@ -138,7 +141,8 @@ impl Report {
         }
         self.tell_drivers(&messages, now);
         let kube_events = self.kube_events.as_mut();
-        let state = gcs_state::autoscaling_state(pass, &self.failures);
+        let (told, look_again) = self.proven.pass(pass);
+        let state = gcs_state::autoscaling_state(pass, &self.failures, &told);
         Outbox {
             kube_events: kube_events.map_or_else(Vec::new, |it| it.pass(pass, &messages, now)),
             autoscaling_state: self.pacer.due(state, now),
@@ -148,6 +152,7 @@ impl Report {
                 .waiting_until()
                 .into_iter()
                 .chain(self.v1_pacer.waiting_until())
+                .chain(look_again)
                 .min(),
         }
     }

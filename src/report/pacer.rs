@@ -106,21 +106,24 @@ impl ReportPacer {
     /// Returns the numbered report if it is to be sent now.
     #[must_use]
     pub fn due(&mut self, state: AutoscalingState, now: Timestamp) -> Option<AutoscalingState> {
+        let seen = state.last_seen_cluster_resource_state_version;
         let content = AutoscalingState {
             // Counts calls of the GCS, so it is no change.
             last_seen_cluster_resource_state_version: 0,
             autoscaler_state_version: 0,
-            ..state.clone()
+            ..state
         };
         if !self.pacer.is_due(&content, now) {
             return None;
         }
-        self.pending = Some(content);
         self.version = self.version.saturating_add(1);
-        Some(AutoscalingState {
+        let numbered = AutoscalingState {
+            last_seen_cluster_resource_state_version: seen,
             autoscaler_state_version: self.version,
-            ..state
-        })
+            ..content.clone()
+        };
+        self.pending = Some(content);
+        Some(numbered)
     }
 
     /// Notes that the last report was taken.

@@ -32,16 +32,17 @@ pub(super) fn request(request: &ResourceRequest) -> wire::ResourceRequest {
     }
 }
 
-/// Returns a placement group as Ray sent it: the bundles twice, once without their selectors.
-pub(super) fn gang(gang: &GangRequest) -> wire::GangResourceRequest {
+/// Returns a placement group as Ray sent it, up to so many bundles: each twice, once without its selectors.
+pub(super) fn gang(gang: &GangRequest, most: usize) -> wire::GangResourceRequest {
+    let most = most.min(BUNDLES_MAX);
     let bundles: Vec<_> = gang
         .bundles
         .iter()
         .flat_map(|it| {
-            let count = usize::try_from(it.count).unwrap_or(BUNDLES_MAX);
-            std::iter::repeat_n(&it.request, count.min(BUNDLES_MAX))
+            let count = usize::try_from(it.count).unwrap_or(most);
+            std::iter::repeat_n(&it.request, count.min(most))
         })
-        .take(BUNDLES_MAX)
+        .take(most)
         .map(request)
         .collect();
     let without_selectors = bundles.iter().map(|bundle| wire::ResourceRequest {
