@@ -12,7 +12,8 @@ use rayscaler::model::{
     ClusterSnapshot, Completeness, GroupDecision, History, ScaleDecision, Timestamp,
 };
 use rayscaler::report::Metrics;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
 /// Holds a served admin port and its time.
@@ -290,4 +291,38 @@ async fn only_the_questions_that_were_allowed_are_answered() {
     ] {
         assert_eq!(port.get(path).await.0, status, "{path}");
     }
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_are_bounded() {
+    let port = Port::start(|state| state).await;
+    // About 12 MB, of which a socket takes less than a half.
+    let group = growth(1).groups.remove(0);
+    port.decide(
+        true,
+        ScaleDecision {
+            groups: vec![group; 150_000],
+            ..ScaleDecision::default()
+        },
+    );
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut silent = socket.connect(port.address).await.unwrap();
+    let request = b"GET /v1/pass HTTP/1.1\r\nHost: here\r\n\r\n";
+    silent.write_all(request).await.unwrap();
+    let mut beginning = [0; 12];
+    silent.read_exact(&mut beginning).await.unwrap();
+    assert_eq!(&beginning, b"HTTP/1.1 200");
+    let until = async |wanted: u16| {
+        let deadline = Duration::from_secs(30);
+        let asked = async { while port.get("/v1/pass").await.0 != wanted {} };
+        tokio::time::timeout(deadline, asked).await.unwrap();
+    };
+    until(503).await;
+    let (_, words) = port.get("/v1/pass").await;
+    assert!(words.contains("have not read it yet"), "{words}");
+    assert_eq!(port.get("/metrics").await.0, 200);
+    assert_eq!(port.get("/readyz").await.0, 200);
+    drop(silent);
+    until(200).await;
 }

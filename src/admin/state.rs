@@ -20,6 +20,9 @@ const HISTORY_MAX: usize = 100;
 /// Large answers that are made at one time.
 const RENDERS_MAX: usize = 2;
 
+/// What large answers may hold of memory, made and not yet fetched. Units: KiB.
+pub(super) const ANSWERS_KIB_MAX: u32 = 16 * 1024;
+
 /// Tells the time; the admin port has no clock of its own.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -124,6 +127,7 @@ pub struct AdminState {
     shown: Mutex<Shown>,
     renders: Arc<Semaphore>,
     scrapes: Arc<Semaphore>,
+    room: Arc<Semaphore>,
     listening: watch::Sender<Option<SocketAddr>>,
 }
 
@@ -151,6 +155,7 @@ impl AdminState {
             renders: Arc::new(Semaphore::new(RENDERS_MAX)),
             // A place of its own: whoever asks for large snapshots in a row delays no scrape.
             scrapes: Arc::new(Semaphore::new(1)),
+            room: Arc::new(Semaphore::new(ANSWERS_KIB_MAX as usize)),
             listening: watch::Sender::new(None),
         }
     }
@@ -264,6 +269,11 @@ impl AdminState {
 
     pub(super) const fn renders(&self) -> &Arc<Semaphore> {
         &self.renders
+    }
+
+    /// Returns the room for large answers that nobody has fetched yet, in KiB.
+    pub(super) const fn room(&self) -> &Arc<Semaphore> {
+        &self.room
     }
 
     pub(super) const fn scrapes(&self) -> &Arc<Semaphore> {
