@@ -9,6 +9,10 @@ use super::{ClusterSnapshot, Node, NodeKind, NodeStatus, PodName, Timestamp, Wor
 /// The word for replicas that are taken back because their pods end before they have joined, again and again.
 pub const PODS_END: &str = "pods_end";
 
+/// How long after the first one pods that were made together end, where that cannot be told from when they were made:
+/// the API server's clock is ahead of ours. Units: milliseconds.
+const ATTEMPT_TAKES_MS: u64 = 10_000;
+
 /// Holds a pod that ended by itself before a raylet of it had registered.
 ///
 /// Shape: not for pods that were deleted, evicted, or lost with their machine.
@@ -22,6 +26,15 @@ pub struct FailedStart {
     pub group: WorkerGroupName,
     /// When it was created.
     pub created_at: Timestamp,
+}
+
+impl FailedStart {
+    /// Returns whether it belongs to an attempt after the last one that failed.
+    fn is_after(&self, failed: FailedStarts) -> bool {
+        let is_clock_ahead = self.created_at > self.ended_at;
+        let is_much_later = self.ended_at >= failed.at.plus_ms(ATTEMPT_TAKES_MS);
+        failed.is_before(self.created_at) && (!is_clock_ahead || is_much_later)
+    }
 }
 
 /// Holds that pods of a group did not come up in a row.
@@ -127,7 +140,7 @@ impl Starts {
                 continue;
             }
             let failed = self.failed.get(&start.group);
-            if failed.is_none_or(|failed| failed.is_before(start.created_at)) {
+            if failed.is_none_or(|failed| start.is_after(*failed)) {
                 let failed = self.fail(&start.group, start.ended_at);
                 (failed.refused, failed.ended) = (false, true);
             }

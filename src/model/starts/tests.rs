@@ -112,6 +112,23 @@ fn pods_that_end_without_having_joined_count_once_an_attempt() {
 }
 
 #[test]
+fn pods_that_were_made_together_are_one_attempt_though_the_api_servers_clock_is_ahead() {
+    let mut starts = Starts::default();
+    let mut see = |failed: &[FailedStart], at| {
+        let seen = snapshot(Vec::new(), failed.to_vec());
+        starts.observe(&seen, (second(at), None));
+        count(&starts)
+    };
+    let ahead = |made_at: i64| made_at + 500;
+    let mut failed = vec![ended("a", (ahead(10), 20)), ended("b", (ahead(10), 20))];
+    assert_eq!(see(&failed, 20), 1);
+    failed.push(ended("c", (ahead(10), 23)));
+    assert_eq!(see(&failed, 23), 1, "they were made together");
+    failed.push(ended("d", (ahead(20), 30)));
+    assert_eq!(see(&failed, 30), 2, "made anew");
+}
+
+#[test]
 fn pods_that_end_while_there_is_no_gcs_are_not_to_blame() {
     let mut starts = Starts::default();
     let back_at = Some(second(50));
