@@ -335,11 +335,13 @@ impl World {
         Ok(self.pod_api().list(&heads).await?.items)
     }
 
-    /// Deletes a pod without waiting for whatever runs in it.
+    /// Deletes a pod without waiting for whatever runs in it; the operator may have done so since it was listed.
     pub(super) async fn forget_pod(&self, pod: &Pod) -> Result<(), SimulatorError> {
         let at_once = DeleteParams::default().grace_period(0);
-        self.pod_api().delete(&pod.name_any(), &at_once).await?;
-        Ok(())
+        match self.pod_api().delete(&pod.name_any(), &at_once).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            deleted => Ok(deleted.map(drop)?),
+        }
     }
 
     /// Returns what the sidecar shows; `None` while it does not run.
