@@ -6,7 +6,7 @@
 //! then shows a random id and no reason. It counts entries and not their `count`. Here a pending
 //! node is its pod, one entry stands for one node, and what `ray status` has a place for is filled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::failures::Failures;
 use super::gauges::missing_pods;
@@ -37,9 +37,18 @@ pub(super) fn autoscaling_state(
         failed_instance_requests: failed_requests(failures),
         ..wire::AutoscalingState::default()
     };
+    let wanted: BTreeSet<&str> = told
+        .iter()
+        .filter_map(|infeasible| match infeasible {
+            Infeasible::Gang(details) => Some(details.as_str()),
+            _ => None,
+        })
+        .collect();
     let gangs = pass.snapshot.gangs.iter();
-    let gangs: BTreeMap<&str, &GangRequest> =
-        gangs.map(|gang| (gang.details.as_str(), gang)).collect();
+    let gangs = gangs.map(|gang| (gang.details.as_str(), gang));
+    let gangs: BTreeMap<&str, &GangRequest> = gangs
+        .filter(|(details, _)| wanted.contains(details))
+        .collect();
     let mut room = BUNDLES_MAX;
     for infeasible in told {
         match infeasible {

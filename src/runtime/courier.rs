@@ -19,6 +19,9 @@ use crate::wire::gcs::{GcsClient, GcsError};
 /// How long the API server may take for the events of one pass: the GCS is not told anything meanwhile.
 const EVENTS_TAKE: Duration = Duration::from_secs(5);
 
+/// Events of so many passes wait at most: they are a courtesy, and where Ray comes first the oldest news are enough.
+const EVENTS_WAIT: usize = 16;
+
 /// Holds something to send.
 #[derive(Debug)]
 pub enum Letter {
@@ -197,11 +200,18 @@ async fn next(
         if matches!(letter, Letter::State(_) | Letter::V1Status(_)) {
             waiting.retain(|other| discriminant(other) != discriminant(&letter));
         }
-        waiting.push_back(letter);
+        let events = waiting.iter().filter(|other| !is_rays(other)).count();
+        if is_rays(&letter) || events < EVENTS_WAIT {
+            waiting.push_back(letter);
+        }
     }
-    let is_rays = |letter: &Letter| !matches!(letter, Letter::KubeEvents(_));
     let at = waiting.iter().position(is_rays).unwrap_or_default();
     waiting.remove(at)
+}
+
+/// Returns whether a letter is for Ray.
+const fn is_rays(letter: &Letter) -> bool {
+    !matches!(letter, Letter::KubeEvents(_))
 }
 
 #[cfg(test)]
@@ -210,7 +220,7 @@ mod tests {
 
     use tokio::sync::mpsc;
 
-    use super::{Letter, next};
+    use super::{EVENTS_WAIT, Letter, next};
     use crate::wire::gcs::ray::rpc::autoscaler::AutoscalingState;
 
     #[tokio::test]
@@ -248,6 +258,14 @@ mod tests {
             });
         }
         assert_eq!(got, ["hello", "state 2", "new", "events"]);
+        // Ray always has something; events do not pile up.
+        for version in 0..30 {
+            sender.send(Letter::KubeEvents(Vec::new())).await.unwrap();
+            sender.send(state(version)).await.unwrap();
+            next(&mut waiting, &mut letters).await.unwrap();
+        }
+        assert_eq!(waiting.len(), EVENTS_WAIT);
+        waiting.clear();
         drop(sender);
         assert!(next(&mut waiting, &mut letters).await.is_none());
     }
